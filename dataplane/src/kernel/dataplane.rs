@@ -1,0 +1,91 @@
+//! What `reconcile` needs from a dataplane, whichever it is.
+
+use std::fmt;
+
+use crate::plan::{Changes, Frontend, Table};
+
+/// A way of programming frontends into this node's kernel. Calls block for as long as the kernel takes.
+pub trait Dataplane: Send + fmt::Debug {
+    /// Brings the kernel to exactly `table`, whatever is there: reads what is programmed, writes the differences in one
+    /// transaction a family. Used at start, after a failure, and to repair drift. Client affinity already recorded in
+    /// the kernel stays where the endpoint is still eligible.
+    fn restore(&mut self, table: &Table) -> Result<Applied, DataplaneError>;
+
+    /// Brings about `changes` in one transaction a family, at a cost in proportion to them. Correct only after a
+    /// successful `restore`; after an error the caller restores.
+    fn apply(&mut self, changes: &Changes) -> Result<Applied, DataplaneError>;
+
+    /// Compares the kernel with `table` without writing; the number of objects that differ (0: all is well).
+    fn audit(&mut self, table: &Table) -> Result<usize, DataplaneError>;
+
+    /// Removes everything that belongs to this dataplane. Nothing there is not an error.
+    fn cleanup(&mut self) -> Result<(), DataplaneError>;
+
+    /// Objects programmed now, by kind (`chains`, `rules`, `elements`), for metrics and `shunt status`.
+    fn programmed(&self) -> Vec<(&'static str, u64)>;
+}
+
+/// What a successful call wrote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Objects (elements, rules, chains, sets) added or replaced.
+    pub written: u64,
+    /// Objects removed.
+    pub removed: u64,
+}
+
+/// Who has to act on an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// Restore again after a while.
+    Retry,
+    /// Leave this frontend out and restore the rest.
+    SkipFrontend(Frontend),
+    /// It will never work on this kernel.
+    Fatal,
+}
+
+/// Why a dataplane call failed; nothing of the failed transaction took effect.
+#[derive(Debug, thiserror::Error)]
+pub enum DataplaneError {
+    /// The kernel refused what belongs to one frontend.
+    #[error("the kernel refuses {frontend}: {operation}")]
+    FrontendRefused {
+        /// The frontend.
+        frontend: Frontend,
+        /// What was tried.
+        operation: String,
+        /// The kernel's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The kernel refused the transaction.
+    #[error("transaction failed: {operation}")]
+    Transaction {
+        /// What was tried.
+        operation: String,
+        /// The kernel's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The kernel lacks something that is needed.
+    #[error("this kernel lacks {feature}")]
+    Unsupported {
+        /// What is missing.
+        feature: String,
+        /// The kernel's answer.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl DataplaneError {
+    /// What the caller should do about it.
+    pub const fn disposition(&self) -> Disposition {
+        match self {
+            Self::FrontendRefused { frontend, .. } => Disposition::SkipFrontend(*frontend),
+            Self::Transaction { .. } => Disposition::Retry,
+            Self::Unsupported { .. } => Disposition::Fatal,
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The only folder that touches the kernel: narrow traits, each with a real form and a fake one.
+
+mod dataplane;
+
+pub mod conntrack;
+pub mod monitor;
+pub mod netlink;
+pub mod nftables;
+pub mod sysctl;
+pub mod takeover;
+
+pub use dataplane::{Applied, Dataplane, DataplaneError, Disposition};

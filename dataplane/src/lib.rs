@@ -1,0 +1,14 @@
+//! shunt: a Kubernetes service proxy, drop-in replacement for kube-proxy.
+//!
+//! Data flows one way: [`watch`] (objects arrive) -> [`domain`] (what they mean) -> [`plan`] (frontends and pools) ->
+//! [`reconcile`] (gather, plan, apply, retry) -> [`kernel`] (nftables, conntrack, sysctls). [`serve`] answers health
+//! checks and metrics, [`config`] and [`cli`] are kube-proxy's own.
+
+pub mod cli;
+pub mod config;
+pub mod domain;
+pub mod kernel;
+pub mod plan;
+pub mod reconcile;
+pub mod serve;
+pub mod watch;
