@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use serde::Serialize;
 
 use crate::domain::{IpFamily, Protocol, ServicePortName};
 
@@ -53,7 +54,7 @@ impl fmt::Display for Frontend {
 }
 
 /// Which field of the Service a frontend comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub enum FrontendKind {
     /// `spec.clusterIPs`.
     ClusterIp,
@@ -65,11 +66,12 @@ pub enum FrontendKind {
     LoadBalancerIp,
 }
 
-/// How clients are told apart and when their address is replaced (all of it is overruled by masqueradeAll).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// How clients are told apart and when their address is replaced. An endpoint that is chosen for itself (hairpin) is
+/// always masqueraded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub enum Policy {
     /// Cluster IP: everybody gets [`FrontendSpec::inside`]; clients that are not local pods are masqueraded (if there
-    /// is a way to tell them).
+    /// is a way to tell them). With masqueradeAll everybody is; like kube-proxy's, it concerns this policy only.
     Internal,
     /// External address, `externalTrafficPolicy: Cluster`: everybody gets `inside`, masqueraded.
     ExternalCluster,
@@ -135,7 +137,8 @@ pub struct FrontendSpec {
     pub outside: Target,
     /// Seconds of client affinity, shared by all frontends of the owner.
     pub affinity_seconds: Option<u32>,
-    /// Load balancer IPs only: sources that may pass, of the frontend's family; everybody else is dropped. `None`: all.
+    /// Load balancer IPs only: sources that may pass, of the frontend's family; everybody else is dropped (empty:
+    /// everybody). `None`: all may pass.
     pub source_ranges: Option<Arc<[IpNet]>>,
     /// Every endpoint of the owner in this family that still serves, eligible here or not: a connection to one of
     /// these is not stale. Sorted.
