@@ -1,31 +1,21 @@
 //! Cleaning of UDP flows on a real kernel: exactly the stale ones go. Needs root, `conntrack` and `nft`.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod namespace;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use namespace::{in_namespace, run};
 use shunt::domain::{IpFamily, Protocol};
 use shunt::kernel::conntrack::{Conntrack, Flow, NetlinkConntrack, Occupancy, UdpFrontend};
 use shunt::plan::{Frontend, FrontendAddress, Globals};
-
-/// Runs `test` in a network namespace of its own, with loopback up.
-fn in_namespace<T: Send>(test: impl FnOnce() -> T + Send) -> T {
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("needs root");
-            run("ip link set lo up");
-            test()
-        });
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
-}
-
-/// Runs a command without quoting rules; it must succeed.
-fn run(command: &str) {
-    let mut words = command.split_whitespace();
-    let output = std::process::Command::new(words.next().unwrap()).args(words).output().unwrap();
-    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
-}
 
 /// Makes an entry as if a client on port `client_port` had sent to `to` and the packet had been translated to `by`.
 fn add_flow(client_port: u16, to: &str, by: &str, more: &str) {
@@ -73,8 +63,7 @@ fn a_changed_address_loses_its_stale_flows_only() {
         let changed = [vip("10.96.0.10", 53, &["10.1.0.1:53"])];
         assert_eq!(NetlinkConntrack::new().clean(&changed, &BTreeSet::new()).unwrap(), 2);
         assert_eq!(left(IpFamily::V4), [1, 4, 5].into());
-        let tcp = std::process::Command::new("conntrack").args(["-L", "-p", "tcp"]).output().unwrap();
-        assert!(String::from_utf8_lossy(&tcp.stdout).contains("sport=6"), "the TCP entry stays");
+        assert!(run("conntrack -L -p tcp").contains("sport=6"), "the TCP entry stays");
     });
 }
 

@@ -12,9 +12,10 @@ use super::{Conntrack, ConntrackError, Flow, UdpFrontend};
 use crate::domain::IpFamily;
 use crate::plan::{FrontendAddress, Globals};
 
-/// Every dump walks the whole table in the kernel, filtered or not; a filter saves the copying. Beyond this many
-/// destinations one dump of all UDP flows is cheaper.
-const MOST_FILTERS: usize = 16;
+/// Every dump walks the whole table in the kernel, filtered or not; a filter saves the copying. Measured with 262,144
+/// buckets: 5 ms for the walk, 0.7 us more for each flow that is listed. Beyond this many destinations one dump of all
+/// UDP flows is cheaper, or costs little more.
+const MOST_FILTERS: usize = 4;
 const LIST: &str = "list conntrack entries";
 const DELETE: &str = "delete conntrack entry";
 
