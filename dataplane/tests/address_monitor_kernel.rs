@@ -94,9 +94,9 @@ fn a_change_is_not_lost_when_waiting_is_given_up_halfway() {
 fn an_overflowing_socket_still_yields_the_truth() {
     in_namespace(|| {
         let batch = tempfile::NamedTempFile::new().unwrap();
-        let lines: String =
-            (0..3000).map(|n| format!("address add 10.7.{}.{}/32 dev lo\n", n / 250, n % 250)).collect();
-        std::fs::write(batch.path(), lines).unwrap();
+        let lines: Vec<_> =
+            (0..3000).map(|n| format!("address add 10.7.{}.{}/32 dev lo", n / 250, n % 250)).collect();
+        std::fs::write(batch.path(), lines.join("\n")).unwrap();
         runtime().block_on(async {
             let mut monitor = AddressMonitor::new().unwrap();
             ip(&format!("-batch {}", batch.path().display()));

@@ -1,5 +1,7 @@
 //! Waiting for addresses to change.
 
+#![expect(unsafe_code, reason = "a descriptor is handed to the reactor")]
+
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
@@ -35,8 +37,10 @@ impl AddressMonitor {
             socket(AddressFamily::Netlink, SockType::Raw, flags, Some(SockProtocol::NetlinkRoute))?;
         let groups = libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;
         bind(descriptor.as_raw_fd(), &NetlinkAddr::new(0, groups.cast_unsigned()))?;
+        // SAFETY: the monitor owns the descriptor, never takes it out, and closes it after its registration has ended.
+        let notices = unsafe { AsyncFd::register(descriptor) }?;
         // Subscribed first: what changes while the list is read is reported afterwards.
-        Ok(Self { notices: AsyncFd::new(descriptor)?, known: current_addresses()?, pending: false })
+        Ok(Self { notices, known: current_addresses()?, pending: false })
     }
 
     /// The addresses as last seen.
