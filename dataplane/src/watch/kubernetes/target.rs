@@ -1,0 +1,56 @@
+//! What is watched, with kube-proxy's selectors.
+
+use crate::domain::ObjectKind;
+
+/// One list-and-watch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) kind: ObjectKind,
+    pub(super) path: &'static str,
+    pub(super) labels: Option<String>,
+    pub(super) fields: Option<String>,
+    /// The agent works without this resource: old servers do not have it, and roles may not allow it.
+    pub(super) optional: bool,
+}
+
+impl Target {
+    pub(super) fn services() -> Self {
+        Self {
+            kind: ObjectKind::Service,
+            path: "/api/v1/services",
+            labels: Some("!service.kubernetes.io/service-proxy-name".to_owned()),
+            fields: Some("spec.clusterIP!=None".to_owned()),
+            optional: false,
+        }
+    }
+
+    pub(super) fn endpoint_slices() -> Self {
+        Self {
+            kind: ObjectKind::EndpointSlice,
+            path: "/apis/discovery.k8s.io/v1/endpointslices",
+            labels: Some("!service.kubernetes.io/headless".to_owned()),
+            fields: None,
+            optional: false,
+        }
+    }
+
+    pub(super) fn node(name: &str) -> Self {
+        Self {
+            kind: ObjectKind::Node,
+            path: "/api/v1/nodes",
+            labels: None,
+            fields: Some(format!("metadata.name={name}")),
+            optional: false,
+        }
+    }
+
+    pub(super) fn service_cidrs() -> Self {
+        Self {
+            kind: ObjectKind::ServiceCidr,
+            path: "/apis/networking.k8s.io/v1/servicecidrs",
+            labels: None,
+            fields: None,
+            optional: true,
+        }
+    }
+}
