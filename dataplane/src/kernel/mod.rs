@@ -6,6 +6,7 @@ pub mod conntrack;
 pub mod monitor;
 pub mod netlink;
 pub mod nftables;
+pub mod probe;
 pub mod sysctl;
 pub mod takeover;
 

@@ -1,0 +1,46 @@
+//! What this kernel can do for the eBPF dataplane, found out by doing it.
+//!
+//! Mode `auto` and `shunt status` ask [`probe_kernel`]. Each feature is tried by itself, so that the answer names what
+//! is missing and why; without the privileges (`CAP_BPF`, `CAP_NET_ADMIN`) the answer is that nothing is available.
+//! Nothing is left behind: maps, programs and links go away with their file descriptors, the programs refuse no
+//! connection and change no packet.
+
+mod attach;
+mod cgroup;
+mod connect;
+mod features;
+mod mapping;
+mod object;
+mod packet;
+mod report;
+mod sample;
+
+use std::path::PathBuf;
+
+pub use cgroup::{CgroupError, find_cgroup2};
+pub use connect::ConnectProbeProgram;
+pub use object::ProbeError;
+pub use packet::{Direction, PacketProbe};
+pub use report::{Feature, Need, Report};
+pub use sample::{GsoFacts, SamplePacket};
+
+/// What to try the features on.
+#[derive(Clone, Debug, Default)]
+pub struct ProbeOptions {
+    /// The cgroup v2 directory that socket load balancing would attach to; found in the mount table if `None`.
+    pub cgroup: Option<PathBuf>,
+    /// The interface that the tcx link is tried on; the loopback interface if `None`.
+    pub interface: Option<String>,
+}
+
+/// Tries everything that the eBPF dataplane needs of this kernel. Takes some tens of milliseconds and never fails: what
+/// cannot be tried is reported as unavailable, with the reason.
+pub fn probe_kernel(options: &ProbeOptions) -> Report {
+    let mut features = features::maps();
+    features.extend(features::helpers());
+    features.extend(features::programs());
+    features.extend(packet::features());
+    features.push(attach::tcx(options.interface.as_deref().unwrap_or("lo")));
+    features.push(attach::connect4(options.cgroup.as_deref()));
+    Report { features }
+}
