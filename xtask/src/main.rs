@@ -1,2 +1,47 @@
-//! x
-fn main() {}
+//! The command surface of the repository: `cargo xtask COMMAND`. One file a command.
+
+mod bpf_linker;
+mod build_ebpf;
+mod ci;
+mod lint_check;
+mod packages;
+mod process;
+mod rust_sources;
+mod test;
+mod test_summary;
+mod workspace;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use workspace::Workspace;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Builds, shows and tests shunt", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build the BPF programs, with whatever toolchain parts that needs, to target/bpf/shunt-ebpf
+    BuildEbpf,
+    /// Run all tests: unit, privileged, packet flows (needs root)
+    Test(test::Arguments),
+    /// Run everything that has to hold before a merge: format, lints, documentation, licences, tests
+    Ci,
+    /// Check that every crate is under the workspace's lints
+    LintCheck,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let workspace = Workspace::locate()?;
+    match arguments.command {
+        Command::BuildEbpf => build_ebpf::run(&workspace),
+        Command::Test(arguments) => test::run(&workspace, &arguments),
+        Command::Ci => ci::run(&workspace),
+        Command::LintCheck => lint_check::run(&workspace),
+    }
+}

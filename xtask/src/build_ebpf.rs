@@ -1,0 +1,57 @@
+//! `cargo xtask build-ebpf`: the BPF programs, to target/bpf/shunt-ebpf, which the agent embeds.
+
+use std::{env, ffi::OsString, fs, path::Path, process::Command};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    bpf_linker,
+    process::{self, cargo},
+    rust_sources,
+    workspace::Workspace,
+};
+
+const OBJECT: &str = "bpf/shunt-ebpf";
+
+/// Where cargo leaves the object below its target folder.
+const BUILT: &str = "bpf/build/bpfel-unknown-none/release/shunt-ebpf";
+
+/// Builds the object. When nothing changed this takes a second and leaves the file as it was, so that the agent is not
+/// built again.
+pub(crate) fn run(workspace: &Workspace) -> Result<()> {
+    process::run(cargo_for_bpf(workspace, "build")?.arg("--locked"))?;
+    copy_if_changed(&workspace.target(BUILT), &workspace.target(OBJECT))
+}
+
+/// `cargo SUBCOMMAND` on the BPF crate: sources and linker provided, `core` built with the stable compiler in bootstrap
+/// mode.
+pub(crate) fn cargo_for_bpf(workspace: &Workspace, subcommand: &str) -> Result<Command> {
+    let compiler = rust_sources::provide(workspace)?;
+    let linker = bpf_linker::provide(workspace)?;
+    let mut command = cargo(workspace);
+    // The crate's own .cargo/config.toml names target and flags; cargo reads it from the current folder only.
+    command.current_dir(workspace.path("ebpf"));
+    command.args([subcommand, "--release", "--target-dir"]).arg(workspace.target("bpf/build"));
+    command.env("RUSTC_BOOTSTRAP", "1").env("PATH", path_with(&linker)?);
+    // Flags for the host would take the place of those in the crate's configuration.
+    command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS").env_remove("CARGO_BUILD_TARGET");
+    compiler.apply(&mut command);
+    Ok(command)
+}
+
+/// `PATH` with the linker's folder in front.
+fn path_with(linker: &Path) -> Result<OsString> {
+    let folder = linker.parent().context("bpf-linker is in no folder")?.to_owned();
+    let path = env::var_os("PATH").unwrap_or_default();
+    Ok(env::join_paths([folder].into_iter().chain(env::split_paths(&path)))?)
+}
+
+fn copy_if_changed(from: &Path, to: &Path) -> Result<()> {
+    let object = fs::read(from).with_context(|| format!("cargo left no object at {}", from.display()))?;
+    if fs::read(to).is_ok_and(|present| present == object) {
+        return Ok(());
+    }
+    fs::write(to, object).with_context(|| format!("cannot write {}", to.display()))?;
+    process::say(&format!("new BPF object {}", to.display()));
+    Ok(())
+}
