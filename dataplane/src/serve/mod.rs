@@ -1,1 +1,10 @@
-//! Being built.
+//! What the agent answers and tells: health and metrics servers, health-check node ports, Events, logs.
+//!
+//! Nothing here decides anything about services. The reconciler reports into [`HealthMonitor`], [`Metrics`],
+//! [`NodePortServers`] and an [`EventSink`]; readers get what was reported, in kube-proxy's formats.
+
+mod clock;
+mod health;
+
+pub use clock::{Clock, Moment};
+pub use health::{HealthMonitor, HealthReport, HealthState};
