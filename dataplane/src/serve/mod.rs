@@ -3,8 +3,12 @@
 //! Nothing here decides anything about services. The reconciler reports into [`HealthMonitor`], [`Metrics`],
 //! [`NodePortServers`] and an [`EventSink`]; readers get what was reported, in kube-proxy's formats.
 
+mod api_requests;
 mod clock;
 mod health;
+mod metrics;
 
+pub use api_requests::{ApiRequestCounter, CountedApi};
 pub use clock::{Clock, Moment};
 pub use health::{HealthMonitor, HealthReport, HealthState};
+pub use metrics::{LocalPolicy, Metrics, MetricsError, Repair, ServiceSeries, WatchRestart};
