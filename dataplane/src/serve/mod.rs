@@ -5,10 +5,15 @@
 
 mod api_requests;
 mod clock;
+mod event_limiter;
+mod events;
 mod health;
 mod metrics;
 
 pub use api_requests::{ApiRequestCounter, CountedApi};
 pub use clock::{Clock, Moment};
+pub use events::{
+    ClusterEvent, EventObject, EventSink, KubeEvents, LogEvents, RecordedEvents, ServiceWarning, Severity,
+};
 pub use health::{HealthMonitor, HealthReport, HealthState};
 pub use metrics::{LocalPolicy, Metrics, MetricsError, Repair, ServiceSeries, WatchRestart};
