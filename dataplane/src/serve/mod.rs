@@ -8,6 +8,7 @@ mod clock;
 mod event_limiter;
 mod events;
 mod health;
+mod logging;
 mod metrics;
 
 pub use api_requests::{ApiRequestCounter, CountedApi};
@@ -16,4 +17,5 @@ pub use events::{
     ClusterEvent, EventObject, EventSink, KubeEvents, LogEvents, RecordedEvents, ServiceWarning, Severity,
 };
 pub use health::{HealthMonitor, HealthReport, HealthState};
+pub use logging::{LogFormat, LogHandle, LogOptions, LoggingError, init_logging};
 pub use metrics::{LocalPolicy, Metrics, MetricsError, Repair, ServiceSeries, WatchRestart};
