@@ -8,6 +8,8 @@ mod clock;
 mod event_limiter;
 mod events;
 mod health;
+mod http;
+mod listener;
 mod logging;
 mod metrics;
 
@@ -17,5 +19,10 @@ pub use events::{
     ClusterEvent, EventObject, EventSink, KubeEvents, LogEvents, RecordedEvents, ServiceWarning, Severity,
 };
 pub use health::{HealthMonitor, HealthReport, HealthState};
+pub use http::{
+    ExplainError, HttpServer, Introspection, MetricsPages, ServeError, ServerRole, health_router,
+    metrics_router,
+};
+pub use listener::{listen, serve};
 pub use logging::{LogFormat, LogHandle, LogOptions, LoggingError, init_logging};
 pub use metrics::{LocalPolicy, Metrics, MetricsError, Repair, ServiceSeries, WatchRestart};
