@@ -12,6 +12,7 @@ mod http;
 mod listener;
 mod logging;
 mod metrics;
+mod node_ports;
 
 pub use api_requests::{ApiRequestCounter, CountedApi};
 pub use clock::{Clock, Moment};
@@ -26,3 +27,4 @@ pub use http::{
 pub use listener::{listen, serve};
 pub use logging::{LogFormat, LogHandle, LogOptions, LoggingError, init_logging};
 pub use metrics::{LocalPolicy, Metrics, MetricsError, Repair, ServiceSeries, WatchRestart};
+pub use node_ports::{HealthCheckService, ListenOn, NodePortServers};
