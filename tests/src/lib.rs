@@ -1,3 +1,8 @@
-//! What the tests, the demo and the benchmark of shunt run against: an API server of their own.
+//! Test equipment of shunt: network namespaces with real packets.
+//!
+//! [`lab`] makes namespaces, links and the sockets inside them; [`flows`] runs
+//! packet-flow cases (`tests/data/`) against a running agent. Everything here
+//! needs root: without it tests fail, they are never skipped.
 
-pub mod apiserver;
+pub mod flows;
+pub mod lab;
