@@ -76,7 +76,7 @@ impl Dial {
         let from = self.source;
         let outcome = match Client::open(self).await {
             Ok(mut client) => client.ask().await,
-            Err(error) => outcome_of(&error),
+            Err(error) => Outcome::of_error(&error),
         };
         Attempt { from, outcome, elapsed: started.elapsed() }
     }
@@ -113,7 +113,7 @@ impl Client {
         self.last_error = result.as_ref().err().map(io::Error::kind);
         match result {
             Ok(answer) => Outcome::Answer(answer),
-            Err(error) => outcome_of(&error),
+            Err(error) => Outcome::of_error(&error),
         }
     }
 
@@ -237,24 +237,5 @@ async fn exchange_sctp(socket: &SctpSocket, dial: &Dial) -> io::Result<Answer> {
         let (header, _) = message::decode::<AnswerHeader>(&packet.cookie).map_err(io::Error::other)?;
         let damaged = (!intact).then(|| "the INIT ACK came back with a wrong CRC32c".to_owned());
         return Ok(Answer { local: header.local, peer: header.peer, problem: header.problem.or(damaged) });
-    }
-}
-
-/// Sorts errors by what they say about the network.
-pub(crate) fn outcome_of(error: &io::Error) -> Outcome {
-    if error.kind() == io::ErrorKind::TimedOut {
-        return Outcome::Timeout;
-    }
-    match error.raw_os_error() {
-        Some(libc::EPERM) => Outcome::Denied,
-        Some(
-            libc::ECONNREFUSED
-            | libc::EHOSTUNREACH
-            | libc::ENETUNREACH
-            | libc::EACCES
-            | libc::ENOPROTOOPT
-            | libc::EHOSTDOWN,
-        ) => Outcome::Rejected(error.to_string()),
-        _ => Outcome::Failed(error.to_string()),
     }
 }

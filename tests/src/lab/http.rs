@@ -8,7 +8,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 use tokio::time::timeout;
 
-use super::client::outcome_of;
 use super::message::Outcome;
 
 /// An HTTP response.
@@ -32,7 +31,7 @@ pub async fn get(
 ) -> Result<HttpAnswer, Outcome> {
     match timeout(patience, fetch(source, to, &path)).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(outcome_of(&error)),
+        Ok(Err(error)) => Err(Outcome::of_error(&error)),
         Err(_elapsed) => Err(Outcome::Timeout),
     }
 }

@@ -3,6 +3,7 @@
 //! A message is one line of JSON, its header, followed by a body of the length
 //! the header gives. Bodies hold a fixed pattern, so that damage is noticed.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -42,6 +43,27 @@ pub enum Outcome {
     Denied,
     /// Anything else (the error's text).
     Failed(String),
+}
+
+impl Outcome {
+    /// Sorts errors by what they say about the network.
+    pub fn of_error(error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::TimedOut {
+            return Self::Timeout;
+        }
+        match error.raw_os_error() {
+            Some(libc::EPERM) => Self::Denied,
+            Some(
+                libc::ECONNREFUSED
+                | libc::EHOSTUNREACH
+                | libc::ENETUNREACH
+                | libc::EACCES
+                | libc::ENOPROTOOPT
+                | libc::EHOSTDOWN,
+            ) => Self::Rejected(error.to_string()),
+            _ => Self::Failed(error.to_string()),
+        }
+    }
 }
 
 /// Both ends of a conversation, as the responder saw them.

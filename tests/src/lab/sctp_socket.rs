@@ -37,7 +37,12 @@ impl SctpSocket {
         if v6 {
             setsockopt(&socket, Ipv6RecvPacketInfo, &true)?;
         }
-        Ok(Self { socket: AsyncFd::register(socket)?, v6 })
+        #[expect(
+            deprecated,
+            reason = "the replacement is unsafe; a socket2 socket keeps its descriptor valid"
+        )]
+        let socket = AsyncFd::new(socket)?;
+        Ok(Self { socket, v6 })
     }
 
     /// Binds, connects, and asks for ICMP errors to be reported.
