@@ -53,7 +53,8 @@ fn json_files(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn cases_of(text: &str, backend: Backend) -> Result<Vec<Case>> {
+/// The cases of one document that hold for a backend.
+pub fn cases_of(text: &str, backend: Backend) -> Result<Vec<Case>> {
     let document: Value = serde_json::from_str(text).context("not JSON")?;
     let documents = match document {
         Value::Array(items) => items,

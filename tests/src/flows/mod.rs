@@ -26,6 +26,6 @@ mod words;
 
 pub use agent::{Agent, AgentConfig, AgentProgram, shunt_program};
 pub use case::{Case, Config, Expect, Flow, Kind, LocalDetect, NodeSpec, Step};
-pub use expand::{Backend, cases_in};
+pub use expand::{Backend, cases_in, cases_of};
 pub use feed::{ManifestDirectory, ObjectFeed, ObjectSet};
 pub use run::{Failure, Options, run};
