@@ -83,7 +83,7 @@ fn compiler_version(workspace: &Workspace) -> Result<String> {
 /// Puts the folder `library` of compiler `version` at `library`, complete or not at all.
 fn fetch(version: &str, library: &Path) -> Result<()> {
     let parent = library.parent().context("no folder to put the sources in")?;
-    let scratch = parent.with_extension("part");
+    let scratch = parent.with_added_extension("part");
     let attempts: [(&str, &dyn Fn() -> Result<PathBuf>); 2] = [
         ("Debian's rust-src package", &|| debian::unpack_package(version, &scratch)),
         (TARBALL, &|| unpack_tarball(version, &scratch)),

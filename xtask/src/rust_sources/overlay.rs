@@ -19,7 +19,9 @@ pub(super) fn make(sysroot: &Path, library: &Path, overlay: &Path) -> Result<Com
     let sources = overlay.join(IN_SYSROOT);
     fs::create_dir_all(sources.parent().unwrap_or(overlay))?;
     symlink(library, sources)?;
-    let rustc = overlay.join("rustc-with-sources");
+    // clippy recognises the compiler by this very name.
+    let rustc = overlay.join("wrapper/rustc");
+    fs::create_dir_all(overlay.join("wrapper"))?;
     write_script(&rustc, &sysroot.join("bin/rustc"), overlay)?;
     Ok(Compiler::Overlay { rustc, sysroot: overlay.to_owned() })
 }
