@@ -64,7 +64,7 @@ impl FakeConntrack {
         if state.failures > 0 {
             state.failures -= 1;
             let source = std::io::Error::from_raw_os_error(libc::ENOBUFS);
-            return Err(ConntrackError::from_io("list conntrack entries", source));
+            return Err(ConntrackError::new("list conntrack entries", source));
         }
         let before = state.flows.len();
         state.flows.retain(|flow| !index.is_stale(flow));

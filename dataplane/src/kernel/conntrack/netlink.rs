@@ -75,9 +75,9 @@ impl NetlinkConntrack {
         let mut socket = self.socket.take().unwrap_or_default();
         let request = filter.dump(in_kernel);
         let mut found = Vec::new();
-        let mut replies = socket.request(&request).map_err(|source| ConntrackError::from_io(LIST, source))?;
+        let mut replies = socket.request(&request).map_err(|source| ConntrackError::new(LIST, source))?;
         while let Some(reply) = replies.recv() {
-            let (_, attributes) = reply.map_err(|reply| ConntrackError::from_reply(LIST, reply))?;
+            let (_, attributes) = reply.map_err(|reply| ConntrackError::new(LIST, reply))?;
             found.extend(read_flow(attributes).filter(&wanted));
         }
         drop(replies);
@@ -90,12 +90,12 @@ impl NetlinkConntrack {
         let mut socket = self.socket.take().unwrap_or_default();
         let outcome = socket
             .request(&Deletion::of(flow))
-            .map_err(|source| ConntrackError::from_io(DELETE, source))?
+            .map_err(|source| ConntrackError::new(DELETE, source))?
             .recv_ack();
         let deleted = match outcome {
             Ok(()) => true,
             Err(reply) if reply.as_io_error().raw_os_error() == Some(libc::ENOENT) => false,
-            Err(reply) => return Err(ConntrackError::from_reply(DELETE, reply)),
+            Err(reply) => return Err(ConntrackError::new(DELETE, reply)),
         };
         self.socket = Some(socket);
         Ok(deleted)
