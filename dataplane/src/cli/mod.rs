@@ -1,1 +1,10 @@
-//! Being built.
+//! The command line: kube-proxy's flags, our own, and the subcommands.
+
+pub mod args;
+
+mod agent_flags;
+mod flag_values;
+mod host_flags;
+mod proxy_flags;
+
+pub use args::{Args, Client, Command, Output, Target};

@@ -1,0 +1,116 @@
+//! Proxy modes: what may be written, what it means here, and which section of the document belongs to it.
+
+use super::document::KubeProxyConfiguration;
+use super::duration::GoDuration;
+
+/// What the agent is to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The best that the kernel and this build allow.
+    Auto,
+    /// nftables.
+    Nftables,
+    /// eBPF; refused by validation for as long as this build has no such dataplane.
+    Ebpf,
+}
+
+/// What `mode` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WrittenMode {
+    Unset,
+    Auto,
+    Nftables,
+    Ebpf,
+    Iptables,
+    Ipvs,
+}
+
+impl WrittenMode {
+    /// Reads `mode`, or says what could stand there.
+    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
+        Ok(match text {
+            "" => Self::Unset,
+            "auto" => Self::Auto,
+            "nftables" => Self::Nftables,
+            "ebpf" => Self::Ebpf,
+            "iptables" => Self::Iptables,
+            "ipvs" => Self::Ipvs,
+            _ => {
+                return Err(
+                    "must be auto, nftables or blank (blank means auto); iptables and ipvs are taken as auto",
+                );
+            }
+        })
+    }
+
+    /// What is run for it.
+    pub(super) const fn mode(self) -> Mode {
+        match self {
+            Self::Nftables => Mode::Nftables,
+            Self::Ebpf => Mode::Ebpf,
+            Self::Unset | Self::Auto | Self::Iptables | Self::Ipvs => Mode::Auto,
+        }
+    }
+}
+
+/// The settings that kube-proxy keeps once for each mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ModeSection {
+    /// Key of the section.
+    pub(super) name: &'static str,
+    pub(super) masquerade_all: bool,
+    pub(super) masquerade_bit: i32,
+    pub(super) sync_period: GoDuration,
+    pub(super) min_sync_period: GoDuration,
+}
+
+impl ModeSection {
+    /// The section that counts in a document with defaults.
+    ///
+    /// A file that was written for kube-proxy keeps its meaning: `iptables` and `ipvs` use their own sections (ipvs has
+    /// its mark and masqueradeAll under `iptables`), `nftables` and `ebpf` use `nftables`. Without a mode, or with
+    /// `auto`, it is `nftables` if anything there differs from the defaults, else `iptables`: for kube-proxy no mode
+    /// means iptables, so that is where an untouched file has its settings.
+    pub(super) fn of(document: &KubeProxyConfiguration, mode: WrittenMode) -> Self {
+        match mode {
+            WrittenMode::Iptables => Self::iptables(document),
+            WrittenMode::Ipvs => Self::ipvs(document),
+            WrittenMode::Nftables | WrittenMode::Ebpf => Self::nftables(document),
+            WrittenMode::Unset | WrittenMode::Auto if document.nftables.is_untouched() => {
+                Self::iptables(document)
+            }
+            WrittenMode::Unset | WrittenMode::Auto => Self::nftables(document),
+        }
+    }
+
+    fn iptables(document: &KubeProxyConfiguration) -> Self {
+        let section = &document.iptables;
+        Self {
+            name: "iptables",
+            masquerade_all: section.masquerade_all,
+            masquerade_bit: section.masquerade_bit.unwrap_or_default(),
+            sync_period: section.sync_period,
+            min_sync_period: section.min_sync_period,
+        }
+    }
+
+    fn ipvs(document: &KubeProxyConfiguration) -> Self {
+        Self {
+            name: "ipvs",
+            sync_period: document.ipvs.sync_period,
+            min_sync_period: document.ipvs.min_sync_period,
+            ..Self::iptables(document)
+        }
+    }
+
+    fn nftables(document: &KubeProxyConfiguration) -> Self {
+        let section = &document.nftables;
+        Self {
+            name: "nftables",
+            masquerade_all: section.masquerade_all,
+            masquerade_bit: section.masquerade_bit.unwrap_or_default(),
+            sync_period: section.sync_period,
+            min_sync_period: section.min_sync_period,
+        }
+    }
+}
