@@ -45,7 +45,7 @@ pub struct ApiFlags {
     pub kube_api_content_type: String,
     /// Requests a second
     #[arg(long, value_name = NUMBER, default_value = "5")]
-    pub kube_api_qps: f32,
+    pub kube_api_qps: f64,
     /// Requests that may be sent at once
     #[arg(long, value_name = NUMBER, default_value = "10")]
     pub kube_api_burst: i32,

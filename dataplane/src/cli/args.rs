@@ -130,7 +130,7 @@ impl FromStr for Source {
         }
         text.parse()
             .map(Self::Address)
-            .map_err(|_| format!("{text:?} is neither an address nor the word node"))
+            .map_err(|_not_ip| format!("{text:?} is neither an address nor the word node"))
     }
 }
 
@@ -150,7 +150,7 @@ impl FromStr for Target {
         let error = |what: &str| format!("{text:?}: {what} (example: 10.96.0.10:53/udp, [fd00::a]:53/udp)");
         let (address, protocol) = text.split_once('/').ok_or_else(|| error("the protocol is missing"))?;
         Ok(Self {
-            address: address.parse().map_err(|_| error("not IP:PORT"))?,
+            address: address.parse().map_err(|_not_one| error("not IP:PORT"))?,
             protocol: Protocol::parse(protocol)
                 .ok_or_else(|| error("the protocol is not tcp, udp or sctp"))?,
         })

@@ -7,4 +7,7 @@ mod flag_values;
 mod host_flags;
 mod proxy_flags;
 
+#[cfg(test)]
+mod tests;
+
 pub use args::{Args, Client, Command, Output, Target};

@@ -11,9 +11,9 @@ use super::logging_document::LoggingConfiguration;
 use super::section::section;
 
 /// `apiVersion` of the document.
-pub const API_VERSION: &str = "kubeproxy.config.k8s.io/v1alpha1";
+pub(super) const API_VERSION: &str = "kubeproxy.config.k8s.io/v1alpha1";
 /// `kind` of the document.
-pub const KIND: &str = "KubeProxyConfiguration";
+pub(super) const KIND: &str = "KubeProxyConfiguration";
 
 section! {
     /// The whole document.
@@ -88,7 +88,8 @@ section! {
         /// Path of a kubeconfig file, empty for in-cluster credentials.
         pub kubeconfig: String,
         /// Requests a second; negative for no limit.
-        pub qps: f32,
+        #[serde(serialize_with = "crate::config::section::go_float")]
+        pub qps: f64,
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::address::{parse_cidr, parse_host_port, parse_ip};
 use super::document::{self, KubeProxyConfiguration};
+use super::duration::GoDuration;
 use super::error::ConfigError;
 use super::local_mode::LocalMode;
 use super::mode::{ModeSection, WrittenMode};
@@ -85,8 +86,8 @@ fn conntrack(section: &document::Conntrack) -> Conntrack {
     Conntrack {
         max_per_core: count(section.max_per_core),
         min: count(section.min),
-        tcp_established_timeout: section.tcp_established_timeout.and_then(|timeout| timeout.positive()),
-        tcp_close_wait_timeout: section.tcp_close_wait_timeout.and_then(|timeout| timeout.positive()),
+        tcp_established_timeout: section.tcp_established_timeout.and_then(GoDuration::positive),
+        tcp_close_wait_timeout: section.tcp_close_wait_timeout.and_then(GoDuration::positive),
         udp_timeout: section.udp_timeout.positive(),
         udp_stream_timeout: section.udp_stream_timeout.positive(),
         tcp_be_liberal: section.tcp_be_liberal,
@@ -107,7 +108,7 @@ fn client(section: &document::ClientConnection, master: Option<String>) -> Clien
     Client {
         kubeconfig: path(&section.kubeconfig),
         master,
-        qps: Some(section.qps).filter(|qps| *qps > 0.0),
+        qps: Some(section.qps).filter(|qps| qps.is_finite() && *qps > 0.0),
         burst: u32::try_from(section.burst).unwrap_or_default(),
         content_type: section.content_type.clone(),
     }
@@ -127,12 +128,12 @@ fn ebpf(shunt: &ShuntConfiguration) -> Ebpf {
     Ebpf {
         cgroup_root: PathBuf::from(&shunt.cgroup_root),
         bpffs_root: PathBuf::from(&shunt.bpffs_root),
-        socket_lb: match shunt.socket_lb.as_str() {
+        socket_lb: match shunt.socket_lb.0.as_str() {
             "host" => SocketLb::Host,
             "off" => SocketLb::Off,
             _ => SocketLb::All,
         },
-        acceleration: match shunt.acceleration.as_str() {
+        acceleration: match shunt.acceleration.0.as_str() {
             "tc" => Acceleration::Tc,
             "xdp" => Acceleration::Xdp,
             _ => Acceleration::Off,

@@ -105,8 +105,8 @@ fn has_content(document: &str) -> bool {
 
 /// Reads one document into `T`; every error has its field and place.
 fn strict<T: DeserializeOwned>(file: &Path, document: &str) -> Result<T, ConfigError> {
-    // `no_schema`: a bare number or boolean is not a string, as for Kubernetes' own decoder.
-    let options = serde_saphyr::options! { no_schema: true, strict_booleans: true, with_snippet: false };
+    // A bare number or boolean is not a string, and `yes` is a boolean, as for Kubernetes' own decoder.
+    let options = serde_saphyr::options! { no_schema: true, strict_booleans: false, with_snippet: false };
     let mut track = serde_path_to_error::Track::new();
     let result = serde_saphyr::with_deserializer_from_str_with_options(document, options, |deserializer| {
         T::deserialize(serde_path_to_error::Deserializer::new(deserializer, &mut track))

@@ -116,8 +116,8 @@ pub(super) fn override_with(
         ("proxy-mode", &mut document.mode, own.proxy_mode.clone()),
         ("cgroup-root", &mut shunt.cgroup_root, text(&own.cgroup_root)),
         ("bpffs-root", &mut shunt.bpffs_root, text(&own.bpffs_root)),
-        ("socket-lb", &mut shunt.socket_lb, value_name(own.socket_lb)),
-        ("acceleration", &mut shunt.acceleration, value_name(own.acceleration)),
+        ("socket-lb", &mut shunt.socket_lb.0, value_name(&own.socket_lb)),
+        ("acceleration", &mut shunt.acceleration.0, value_name(&own.acceleration)),
         ("manifests", &mut shunt.manifests, own.manifests.clone()),
     ] {
         if args.is_given(flag) {
@@ -127,7 +127,7 @@ pub(super) fn override_with(
     Ok(())
 }
 
-fn value_name(value: impl clap::ValueEnum) -> String {
+fn value_name(value: &impl clap::ValueEnum) -> String {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 

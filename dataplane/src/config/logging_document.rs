@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::duration::GoDuration;
-use super::section::section;
+use super::section::{fields, section};
 
 section! {
     /// `logging`.
@@ -178,3 +178,5 @@ impl<'de> Deserialize<'de> for Quantity {
         deserializer.deserialize_any(Either)
     }
 }
+
+fields!(FlushFrequency, Quantity, Vec<VModule>);

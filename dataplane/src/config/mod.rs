@@ -28,6 +28,9 @@ mod validation;
 mod warnings;
 mod watch;
 
+#[cfg(test)]
+mod tests;
+
 pub use document::{
     ClientConnection, Conntrack as ConntrackDocument, DetectLocal, Iptables, Ipvs, KubeProxyConfiguration,
     Nftables, Winkernel,
@@ -43,5 +46,5 @@ pub use mode::Mode;
 pub use settings::{
     Acceleration, Client, Conntrack, Ebpf, LogFormat, Logging, NodePortAddresses, Servers, Settings, SocketLb,
 };
-pub use shunt_document::ShuntConfiguration;
+pub use shunt_document::{ShuntConfiguration, Word};
 pub use watch::watch_file;

@@ -76,10 +76,11 @@ impl ModeSection {
             WrittenMode::Iptables => Self::iptables(document),
             WrittenMode::Ipvs => Self::ipvs(document),
             WrittenMode::Nftables | WrittenMode::Ebpf => Self::nftables(document),
-            WrittenMode::Unset | WrittenMode::Auto if document.nftables.is_untouched() => {
-                Self::iptables(document)
+            WrittenMode::Unset | WrittenMode::Auto => {
+                let (iptables, nftables) = (Self::iptables(document), Self::nftables(document));
+                let is_same = nftables == Self { name: nftables.name, ..iptables };
+                if is_same || document.nftables.is_untouched() { iptables } else { nftables }
             }
-            WrittenMode::Unset | WrittenMode::Auto => Self::nftables(document),
         }
     }
 

@@ -113,7 +113,7 @@ pub struct Client {
     /// URL that replaces the one of the kubeconfig.
     pub master: Option<String>,
     /// Requests a second; `None` for no limit.
-    pub qps: Option<f32>,
+    pub qps: Option<f64>,
     /// Requests above `qps` that may be sent at once.
     pub burst: u32,
     /// Encoding that was asked for.

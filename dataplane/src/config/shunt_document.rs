@@ -1,17 +1,21 @@
 //! ShuntConfiguration, `shunt.dev/v1alpha1`: our own settings, a further document in the configuration file.
 
-use super::section::section;
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+use super::section::{fields, section};
 
 /// `apiVersion` of the document.
-pub const API_VERSION: &str = "shunt.dev/v1alpha1";
+pub(super) const API_VERSION: &str = "shunt.dev/v1alpha1";
 /// `kind` of the document.
-pub const KIND: &str = "ShuntConfiguration";
+pub(super) const KIND: &str = "ShuntConfiguration";
 
 section! {
     /// The whole document.
     pub struct ShuntConfiguration {
         /// `off`, `tc` or `xdp`.
-        pub acceleration: String,
+        pub acceleration: Word,
         /// Always `shunt.dev/v1alpha1`.
         pub api_version: String,
         /// Where the BPF file system is.
@@ -24,7 +28,7 @@ section! {
         pub manifests: String,
         /// `all`, `host` or `off`.
         #[serde(rename = "socketLB")]
-        pub socket_lb: String,
+        pub socket_lb: Word,
     }
 }
 
@@ -32,12 +36,12 @@ impl ShuntConfiguration {
     /// Fills in every field that was left out.
     pub fn set_defaults(&mut self) {
         for (field, default) in [
-            (&mut self.acceleration, "off"),
+            (&mut self.acceleration.0, "off"),
             (&mut self.api_version, API_VERSION),
             (&mut self.bpffs_root, "/sys/fs/bpf"),
             (&mut self.cgroup_root, "/sys/fs/cgroup"),
             (&mut self.kind, KIND),
-            (&mut self.socket_lb, "all"),
+            (&mut self.socket_lb.0, "all"),
         ] {
             if field.is_empty() {
                 default.clone_into(field);
@@ -45,3 +49,31 @@ impl ShuntConfiguration {
         }
     }
 }
+
+/// A text that may be the word `off` without quotes, although that is a boolean in YAML.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Word(pub String);
+
+impl<'de> Deserialize<'de> for Word {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl de::Visitor<'_> for Either {
+            type Value = Word;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a word")
+            }
+
+            fn visit_bool<E: de::Error>(self, value: bool) -> Result<Self::Value, E> {
+                Ok(Word(if value { "on" } else { "off" }.to_owned()))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Word(text.to_owned()))
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+fields!(Word);

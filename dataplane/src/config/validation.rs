@@ -1,5 +1,7 @@
 //! Which values kube-proxy allows. Works on a document with defaults, and gives every error, not only the first.
 
+use std::fmt::Display;
+
 use super::address::{parse_cidr, parse_host_port, parse_ip};
 use super::document::{Conntrack, Ipvs, KubeProxyConfiguration};
 use super::duration::GoDuration;
@@ -21,12 +23,12 @@ impl Findings {
     }
 
     /// Notes that the value of a field is not allowed.
-    pub(super) fn add(&mut self, path: impl Into<String>, value: impl ToString, reason: impl Into<String>) {
+    pub(super) fn add(&mut self, path: impl Into<String>, value: impl Display, reason: impl Into<String>) {
         self.0.push(FieldError { path: path.into(), value: value.to_string(), reason: reason.into() });
     }
 
     /// Notes it unless `ok`.
-    pub(super) fn require(&mut self, ok: bool, path: &str, value: impl ToString, reason: &str) {
+    pub(super) fn require(&mut self, ok: bool, path: &str, value: impl Display, reason: &str) {
         if !ok {
             self.add(path, value, reason);
         }
@@ -94,8 +96,8 @@ pub(super) fn validate(document: &KubeProxyConfiguration) -> Vec<FieldError> {
 /// Checks a ShuntConfiguration that has its defaults.
 pub(super) fn validate_shunt(document: &ShuntConfiguration) -> Vec<FieldError> {
     let mut found = Findings::default();
-    found.one_of("socketLB", &document.socket_lb, &["all", "host", "off"]);
-    found.one_of("acceleration", &document.acceleration, &["off", "tc", "xdp"]);
+    found.one_of("socketLB", &document.socket_lb.0, &["all", "host", "off"]);
+    found.one_of("acceleration", &document.acceleration.0, &["off", "tc", "xdp"]);
     found.into_errors()
 }
 
@@ -116,22 +118,30 @@ fn modes(found: &mut Findings, document: &KubeProxyConfiguration) {
         Err(reason) => return found.add("mode", &document.mode, reason),
     };
     let section = ModeSection::of(document, mode);
+    if section.name == "nftables" {
+        found.masquerade_bit("nftables.masqueradeBit", document.nftables.masquerade_bit);
+    }
     match mode {
         WrittenMode::Ipvs => ipvs(found, &document.ipvs),
-        WrittenMode::Iptables => {}
-        WrittenMode::Auto | WrittenMode::Unset | WrittenMode::Nftables => {
-            found.masquerade_bit("nftables.masqueradeBit", document.nftables.masquerade_bit);
-        }
         WrittenMode::Ebpf => {
-            found.add("mode", &document.mode, "the eBPF dataplane is not part of this build")
+            found.add("mode", &document.mode, "the eBPF dataplane is not part of this build");
         }
+        WrittenMode::Unset | WrittenMode::Auto | WrittenMode::Nftables | WrittenMode::Iptables => {}
     }
+    sync_periods(found, &section);
+}
+
+fn sync_periods(found: &mut Findings, section: &ModeSection) {
     let (sync, min) = (section.sync_period, section.min_sync_period);
-    let path = |field: &str| format!("{}.{field}", section.name);
-    found.require(sync > GoDuration::ZERO, &path("syncPeriod"), sync, "must be greater than 0");
-    found.not_negative(&path("minSyncPeriod"), min);
-    let reason = format!("must be greater than or equal to {} ({min})", path("minSyncPeriod"));
-    found.require(min <= sync, &path("syncPeriod"), sync, &reason);
+    let [sync_path, min_path] =
+        ["syncPeriod", "minSyncPeriod"].map(|field| format!("{}.{field}", section.name));
+    found.not_negative(&min_path, min);
+    if sync > GoDuration::ZERO {
+        let reason = format!("must be greater than or equal to {min_path} ({min})");
+        found.require(min <= sync, &sync_path, sync, &reason);
+    } else {
+        found.add(sync_path, sync, "must be greater than 0");
+    }
 }
 
 fn ipvs(found: &mut Findings, section: &Ipvs) {

@@ -20,8 +20,8 @@ const QUIET: Duration = Duration::from_millis(100);
 
 /// Resolves once the file has been written, renamed, or replaced, also by the symlink swap with which the kubelet
 /// updates a ConfigMap volume. A file that is deleted is waited for. Watching starts with this call, so that nothing
-/// is missed between it and the first poll.
-pub fn watch_file(path: &Path) -> Result<impl Future<Output = ()> + Send + 'static, ConfigError> {
+/// is missed between it and the first poll; call it before the file is read.
+pub fn watch_file(path: &Path) -> Result<impl Future<Output = ()> + Send + use<>, ConfigError> {
     let error = |source| ConfigError::Watch { path: path.to_owned(), source };
     let (sender, mut events) = unbounded_channel();
     let mut watcher = notify::recommended_watcher(move |event| {
