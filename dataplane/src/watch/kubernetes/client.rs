@@ -167,6 +167,7 @@ mod tests {
             master: master.map(str::to_owned),
         };
         assert_eq!(config(&of(None)).await.unwrap().cluster_url, "https://10.0.0.1:6443/");
+        assert!(client(&of(None)).await.is_ok(), "a client with TLS");
         assert_eq!(config(&of(Some(""))).await.unwrap().cluster_url, "https://10.0.0.1:6443/");
         assert_eq!(config(&of(Some("10.0.0.9:8080"))).await.unwrap().cluster_url, "http://10.0.0.9:8080/");
     }
@@ -175,5 +176,22 @@ mod tests {
     async fn a_master_that_is_no_address_is_refused() {
         let settings = ClientSettings { kubeconfig: None, master: Some("https://a b".to_owned()) };
         assert!(matches!(client(&settings).await, Err(ClientError::Master { .. })));
+    }
+
+    #[tokio::test]
+    async fn half_open_connections_are_probed() {
+        use nix::sys::socket::{getsockopt, sockopt};
+        use tower::{Service, ServiceExt};
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let stream = tcp_connector().ready().await.unwrap().call(uri).await.unwrap();
+        let socket = stream.inner();
+        assert!(getsockopt(socket, sockopt::KeepAlive).unwrap());
+        let idle = getsockopt(socket, sockopt::TcpKeepIdle).unwrap();
+        let interval = getsockopt(socket, sockopt::TcpKeepInterval).unwrap();
+        let probes = getsockopt(socket, sockopt::TcpKeepCount).unwrap();
+        assert_eq!((idle, interval, probes), (10, 5, 3));
+        assert_eq!(getsockopt(socket, sockopt::TcpUserTimeout).unwrap(), 20_000);
     }
 }

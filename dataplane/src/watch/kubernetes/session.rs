@@ -64,6 +64,8 @@ pub(super) struct Session {
     position: Option<String>,
     synced: bool,
     events: Vec<Event>,
+    /// Silence that a streaming list may have.
+    pub(super) stream_patience: Duration,
 }
 
 impl Session {
@@ -87,6 +89,7 @@ impl Session {
             position: None,
             synced: false,
             events: Vec::new(),
+            stream_patience: STREAM_PATIENCE,
         }
     }
 
@@ -224,7 +227,7 @@ impl Session {
         let mut heard = false;
         loop {
             let patience = deadline.saturating_duration_since(Instant::now());
-            let patience = if listing { patience.min(STREAM_PATIENCE) } else { patience };
+            let patience = if listing { patience.min(self.stream_patience) } else { patience };
             match lines.fill(patience).await {
                 Ok(true) => {}
                 Ok(false) if heard || began.elapsed() > SHORTEST_WATCH => return Ok(()),

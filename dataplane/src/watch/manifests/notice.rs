@@ -68,7 +68,7 @@ impl Notices {
                 self.shared.changed.notify_one();
             }
             Err(error) => {
-                warn!(directory = %directory.display(), %error, "manifest directory cannot be watched")
+                warn!(directory = %directory.display(), %error, "manifest directory cannot be watched");
             }
         }
     }
