@@ -1,7 +1,7 @@
 //! Objects for tests, written briefly.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -93,18 +93,17 @@ pub(super) fn node() -> Node {
     }
 }
 
+/// `ADDRESS:PORT/PROTOCOL`, or `node4:PORT/PROTOCOL` for an IPv4 node port.
 pub(super) fn frontend(text: &str) -> Frontend {
     let (socket, protocol) = text.split_once('/').unwrap();
     let protocol = Protocol::parse(protocol).unwrap();
-    match socket.strip_prefix("node4:").map(|port| (IpFamily::V4, port)) {
-        Some((family, port)) => {
-            Frontend { address: FrontendAddress::NodePort(family), port: port.parse().unwrap(), protocol }
-        }
-        None => {
-            let socket: std::net::SocketAddr = socket.parse().unwrap();
-            Frontend { address: FrontendAddress::Ip(socket.ip()), port: socket.port(), protocol }
-        }
-    }
+    let (address, port) = if let Some(port) = socket.strip_prefix("node4:") {
+        (FrontendAddress::NodePort(IpFamily::V4), port.parse().unwrap())
+    } else {
+        let socket: SocketAddr = socket.parse().unwrap();
+        (FrontendAddress::Ip(socket.ip()), socket.port())
+    };
+    Frontend { address, port, protocol }
 }
 
 /// Objects and a planner that follows them.

@@ -15,10 +15,8 @@ use crate::domain::{
 pub(super) fn sloppy_ip(text: &str) -> IpAddr {
     let plain =
         |octet: &str| octet.parse::<u8>().map_or_else(|_| octet.to_owned(), |octet| octet.to_string());
-    let text = match text.contains(':') {
-        true => text.to_owned(),
-        false => text.split('.').map(plain).collect::<Vec<_>>().join("."),
-    };
+    let is_v6 = text.contains(':');
+    let text = if is_v6 { text.to_owned() } else { text.split('.').map(plain).collect::<Vec<_>>().join(".") };
     text.parse().unwrap_or_else(|_| panic!("address {text}"))
 }
 

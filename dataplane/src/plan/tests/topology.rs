@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::build::{ip, service, slice};
 use crate::domain::{Endpoint, EndpointPort, Hints, Node, Protocol, TrafficPolicy};
-use crate::plan::{NodeView, PlanSettings, Target, plan_service};
+use crate::plan::{Backend, NodeView, PlanSettings, Policy, Target, plan_service};
 
 const ROWS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/topology.json"));
 
@@ -37,6 +37,7 @@ struct RowService {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_excessive_bools, reason = "the table has them")]
 struct RowEndpoint {
     endpoint: SocketAddr,
     local: bool,
@@ -66,7 +67,7 @@ impl Expectation {
 }
 
 fn seen(target: &Target) -> (bool, bool, Vec<SocketAddr>) {
-    let backends = target.backends().iter().map(|backend| backend.socket()).collect();
+    let backends = target.backends().iter().map(Backend::socket).collect();
     (*target == Target::Reject, *target == Target::Drop, backends)
 }
 
@@ -109,10 +110,9 @@ fn check(row: &Row) {
     for (frontend, spec) in &plan.frontends {
         let context = format!("{}: {frontend}", row.name);
         let (inside, outside) = match (spec.policy, web.internal_policy) {
-            (crate::plan::Policy::Internal, TrafficPolicy::Cluster) => (&expect.cluster, &expect.cluster),
-            (crate::plan::Policy::Internal, TrafficPolicy::Local) => (&expect.local, &expect.local),
-            (crate::plan::Policy::ExternalCluster, _) => (&expect.cluster, &expect.cluster),
-            (crate::plan::Policy::ExternalLocal, _) => (&expect.cluster, &expect.local),
+            (Policy::Internal, TrafficPolicy::Local) => (&expect.local, &expect.local),
+            (Policy::Internal | Policy::ExternalCluster, _) => (&expect.cluster, &expect.cluster),
+            (Policy::ExternalLocal, _) => (&expect.cluster, &expect.local),
         };
         assert_eq!(seen(&spec.inside), expect.target(inside.as_ref()), "{context}, inside");
         assert_eq!(seen(&spec.outside), expect.target(outside.as_ref()), "{context}, outside");
