@@ -11,8 +11,8 @@ use super::{EndpointSlice, Event, Node, Service, ServiceName, SliceName};
 
 /// The objects known at this moment.
 ///
-/// Kept small: node and zone names are stored once, names of slices and their Services share storage, and a Service's
-/// slices are one exact allocation.
+/// Kept small: strings that many objects repeat (namespaces, nodes, zones, names of ports) are stored once, and a
+/// Service's slices are one exact allocation.
 #[derive(Clone, Debug, Default)]
 pub struct Cluster {
     services: HashMap<ServiceName, Box<Service>>,
@@ -89,7 +89,11 @@ impl Cluster {
         &self.service_cidrs
     }
 
-    fn put_service(&mut self, service: Box<Service>) -> Dirty {
+    fn put_service(&mut self, mut service: Box<Service>) -> Dirty {
+        service.name.namespace = self.words.share(mem::take(&mut service.name.namespace));
+        for port in &mut service.ports {
+            port.name = self.words.share(mem::take(&mut port.name));
+        }
         let name = service.name.clone();
         match self.services.entry(name.clone()) {
             Entry::Occupied(old) if *old.get() == service => return Dirty::Nothing,
@@ -156,11 +160,8 @@ impl Cluster {
         if let Some((known, _)) = self.services.get_key_value(&slice.service) {
             slice.service = known.clone();
         }
-        slice.name.namespace = if slice.name.namespace == slice.service.namespace {
-            Arc::clone(&slice.service.namespace)
-        } else {
-            self.words.share(mem::take(&mut slice.name.namespace))
-        };
+        slice.service.namespace = self.words.share(mem::take(&mut slice.service.namespace));
+        slice.name.namespace = self.words.share(mem::take(&mut slice.name.namespace));
         for port in &mut slice.ports {
             port.name = self.words.share(mem::take(&mut port.name));
         }
@@ -203,7 +204,7 @@ fn means_the_same(old: &EndpointSlice, new: &EndpointSlice) -> bool {
     old.family == new.family && old.ports == new.ports && old.endpoints == new.endpoints
 }
 
-/// Strings that many objects repeat: names of nodes, zones and ports.
+/// Strings that many objects repeat.
 #[derive(Clone, Debug, Default)]
 struct Words {
     known: HashSet<Arc<str>>,

@@ -5,7 +5,7 @@ use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::disputes::{self, Disputes, Seniority, Touched};
+use super::disputes::{self, ClaimStanding, Claimant, Disputes, Touched};
 use super::globals::node_port_addresses;
 use super::service::TriggerTime;
 use super::{
@@ -16,7 +16,8 @@ use crate::domain::{Cluster, ServiceName};
 
 /// Plans Services and remembers what each contributes.
 ///
-/// A frontend that several Services claim belongs to the oldest of them; the next one gets it when that one goes.
+/// A frontend that several Services claim belongs to one of them (`disputes` says which); the next one gets it when that
+/// one goes.
 /// Invariant: the table is what planning everything from scratch would give, less the refused frontends.
 #[derive(Debug)]
 pub struct Planner {
@@ -26,8 +27,8 @@ pub struct Planner {
     disputes: Disputes,
     /// What the kernel refused, with the specification it refused.
     refused: BTreeMap<Frontend, Arc<FrontendSpec>>,
-    /// Claimants of each health check node port, the owner first.
-    health_ports: BTreeMap<u16, BTreeSet<Seniority>>,
+    /// Claimants of each health check node port (by creation time), the owner first.
+    health_ports: BTreeMap<u16, BTreeSet<(i64, ServiceName)>>,
     /// Services whose plan has problems.
     troubled: BTreeSet<ServiceName>,
     totals: Totals,
@@ -47,6 +48,10 @@ struct Contribution {
 impl Contribution {
     fn frontends(&self) -> &[Claim] {
         &self.plan.frontends
+    }
+
+    const fn standing(&self, spec: &FrontendSpec) -> ClaimStanding {
+        ClaimStanding::new(spec.kind, self.created)
     }
 
     fn spec(&self, frontend: &Frontend) -> Option<&Arc<FrontendSpec>> {
@@ -231,11 +236,11 @@ impl Planner {
             let claimants = touched
                 .entry(frontend)
                 .or_insert_with(|| self.disputes.claimants(&frontend, || self.sole_claimant(&frontend)));
-            if let Some(created) = leaves {
-                disputes::leave(claimants, &(created, name.clone()));
+            if let Some(standing) = leaves {
+                disputes::leave(claimants, &Claimant { standing, service: name.clone() });
             }
-            if let Some(created) = joins {
-                disputes::join(claimants, (created, name.clone()));
+            if let Some(standing) = joins {
+                disputes::join(claimants, Claimant { standing, service: name.clone() });
             }
         }
         self.replace(name, new)
@@ -285,17 +290,17 @@ impl Planner {
     }
 
     /// The claimant of a frontend that is not disputed.
-    fn sole_claimant(&self, frontend: &Frontend) -> Option<Seniority> {
+    fn sole_claimant(&self, frontend: &Frontend) -> Option<Claimant> {
         let spec = self.table.frontends.get(frontend).or_else(|| self.refused.get(frontend))?;
-        let name = &spec.owner.service;
-        Some((self.contributions.get(name)?.created, name.clone()))
+        let service = spec.owner.service.clone();
+        Some(Claimant { standing: self.contributions.get(&service)?.standing(spec), service })
     }
 
     /// Gives each touched frontend to its owner.
     fn settle(&mut self, touched: Touched) -> Vec<Change> {
         let mut changes = Vec::new();
         for (frontend, claimants) in touched {
-            let owner = claimants.first().and_then(|(_, name)| self.contributions.get(name));
+            let owner = claimants.first().and_then(|first| self.contributions.get(&first.service));
             let wanted = owner.and_then(|owner| owner.spec(&frontend)).cloned();
             self.disputes.set(frontend, claimants);
             let new = self.unless_refused(&frontend, wanted);
@@ -326,22 +331,24 @@ impl Planner {
     }
 }
 
-/// A frontend of a Service that changes: the creation times by which it leaves the claim and joins it anew.
-type Difference = (Frontend, Option<i64>, Option<i64>);
+/// A frontend of a Service that changes: the standing with which the Service leaves the claim and joins it anew.
+type Difference = (Frontend, Option<ClaimStanding>, Option<ClaimStanding>);
 
 fn differences(old: Option<&Contribution>, new: Option<&Contribution>) -> Vec<Difference> {
     let same_age = old.map(|old| old.created) == new.map(|new| new.created);
+    let standing = |contribution: Option<&Contribution>, frontend: &Frontend| {
+        contribution.and_then(|contribution| Some(contribution.standing(contribution.spec(frontend)?)))
+    };
     let mut differences = Vec::new();
     for (frontend, spec) in old.map(Contribution::frontends).unwrap_or_default() {
         let successor = new.and_then(|new| new.spec(frontend));
         if !(same_age && successor.is_some_and(|successor| Arc::ptr_eq(spec, successor))) {
-            let joins = successor.and(new).map(|new| new.created);
-            differences.push((*frontend, old.map(|old| old.created), joins));
+            differences.push((*frontend, standing(old, frontend), standing(new, frontend)));
         }
     }
     for (frontend, _) in new.map(Contribution::frontends).unwrap_or_default() {
         if old.is_none_or(|old| old.spec(frontend).is_none()) {
-            differences.push((*frontend, None, new.map(|new| new.created)));
+            differences.push((*frontend, None, standing(new, frontend)));
         }
     }
     differences

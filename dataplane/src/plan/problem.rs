@@ -29,7 +29,7 @@ pub enum ProblemReason {
         /// The port that has it.
         by: ServicePortName,
     },
-    /// An older Service has the same address, port and protocol.
+    /// Another Service has the same address, port and protocol: an older one, or one that has it as its cluster IP.
     Disputed {
         /// What both claim.
         frontend: Frontend,
@@ -56,7 +56,7 @@ impl fmt::Display for ProblemReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PortTaken { frontend, by } => write!(f, "{frontend} is already served for port {by}"),
-            Self::Disputed { frontend, by } => write!(f, "{frontend} belongs to the older Service {by}"),
+            Self::Disputed { frontend, by } => write!(f, "{frontend} belongs to Service {by}"),
             Self::HealthPortDisputed { port, by } => {
                 write!(f, "health check node port {port} belongs to the older Service {by}")
             }

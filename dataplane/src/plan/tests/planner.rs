@@ -89,7 +89,7 @@ fn a_disputed_frontend_belongs_to_the_oldest_service() {
     let changes = world.put(&[claims("old", "172.30.0.2", 100)], &[]);
     assert_eq!(names(&changes), ["172.30.0.2:80/tcp", "192.0.2.1:80/tcp"]);
     assert_eq!(world.spec("192.0.2.1:80/tcp").owner.service.to_string(), "ns/old");
-    let told = "service ns/young: spec.externalIPs: 192.0.2.1:80/tcp belongs to the older Service ns/old";
+    let told = "service ns/young: spec.externalIPs: 192.0.2.1:80/tcp belongs to Service ns/old";
     assert_eq!(world.problems(), [told]);
 }
 
@@ -117,6 +117,20 @@ fn a_service_created_anew_loses_its_seniority() {
     let changes = world.put(&[claims("a", "172.30.0.1", 200)], &[]);
     assert_eq!(names(&changes), ["192.0.2.1:80/tcp"]);
     assert_eq!(&*world.spec("192.0.2.1:80/tcp").owner.service.name, "b");
+}
+
+#[test]
+fn nobody_takes_a_cluster_ip_by_calling_it_an_external_address() {
+    let mut world = World::new();
+    let thief =
+        Service { external_ips: vec![ip("172.30.0.9")], created: 1, ..service("thief", "172.30.0.1") };
+    world.put(&[thief], &[]);
+    world.put(&[service("web", "172.30.0.9")], &[]);
+    assert_eq!(&*world.spec("172.30.0.9:80/tcp").owner.service.name, "web");
+    let told = "service ns/thief: spec.externalIPs: 172.30.0.9:80/tcp belongs to Service ns/web";
+    assert_eq!(world.problems(), [told]);
+    world.gone("web");
+    assert_eq!(&*world.spec("172.30.0.9:80/tcp").owner.service.name, "thief");
 }
 
 #[test]

@@ -48,8 +48,8 @@ fn addresses(list: &'static [&'static str]) -> impl Strategy<Value = Vec<IpAddr>
 /// Four Services that contend for few addresses and ports.
 fn any_service() -> impl Strategy<Value = Service> {
     let addresses = (
-        addresses(&["172.30.0.1", "fd00:172::1"]),
-        addresses(&["192.0.2.1", "192.0.2.2", "2001:db8:f::1"]),
+        addresses(&["172.30.0.1", "172.30.0.2", "fd00:172::1"]),
+        addresses(&["192.0.2.1", "192.0.2.2", "172.30.0.1", "2001:db8:f::1"]),
         addresses(&["192.0.2.2", "192.0.2.3", "2001:db8:f::2"]),
     );
     let ranges = subsequence(vec!["192.168.0.0/24", "203.0.113.0/24", "2001:db8::/64", "0.0.0.0/0"], 0..=2);
