@@ -113,6 +113,10 @@ fn of_two_entries_the_running_one_is_believed_in_either_order() {
         assert_eq!(chosen(TrafficPolicy::Cluster, &slices), ["10.0.0.1:8080"]);
     }
     // The pod that has the address now is not ready yet: the old one is gone from there.
+    let published = || vec![Endpoint { terminating: true, ..ready(A) }];
+    for slices in [[published(), starting()], [starting(), published()]] {
+        assert_eq!(chosen(TrafficPolicy::Cluster, &slices), ["reject"]);
+    }
     for slices in [[old(), starting()], [starting(), old()]] {
         assert_eq!(chosen(TrafficPolicy::Cluster, &slices), ["reject"]);
     }

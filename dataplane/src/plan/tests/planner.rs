@@ -178,6 +178,17 @@ fn a_refused_frontend_is_forgotten_with_its_service_and_may_be_tried_again() {
 }
 
 #[test]
+fn a_refused_frontend_stays_left_out_while_others_join_and_leave_the_dispute() {
+    let mut world = World::new();
+    world.put(&[claims("a", "172.30.0.1", 100)], &[]);
+    world.planner.skip(&frontend("192.0.2.1:80/tcp"));
+    let changes = world.put(&[claims("b", "172.30.0.2", 200)], &[]);
+    assert_eq!(names(&changes), ["172.30.0.2:80/tcp"]);
+    assert_eq!(names(&world.gone("b")), ["172.30.0.2:80/tcp"]);
+    assert_eq!(world.planner.skipped().len(), 1);
+}
+
+#[test]
 fn another_claimant_gets_a_frontend_that_was_refused_to_its_owner() {
     let mut world = World::new();
     world.put(&[claims("a", "172.30.0.1", 100), claims("b", "172.30.0.2", 200)], &[]);
@@ -245,6 +256,14 @@ fn totals_count_services_ports_endpoints_and_missing_local_endpoints() {
     world.put(&[], &[slice("web-1", "web", vec![local("10.0.0.1")])]);
     let totals = world.planner.totals();
     assert_eq!((totals.no_local_internal.v4, totals.no_local_external.v4), (0, 0));
+}
+
+#[test]
+fn external_policy_local_is_not_missed_where_nothing_is_external() {
+    let mut world = World::new();
+    let web = Service { external_policy: TrafficPolicy::Local, ..service("web", "172.30.0.1") };
+    world.put(&[web], &[slice("web-1", "web", vec![ready("10.0.0.1")])]);
+    assert_eq!(world.planner.totals().no_local_external.v4, 0);
 }
 
 #[test]
