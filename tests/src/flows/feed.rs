@@ -24,6 +24,11 @@ impl ObjectSet {
         self.objects.insert(identity.into(), object);
     }
 
+    /// Removes an object, if it is there.
+    pub fn remove(&mut self, kind: &str, namespace: &str, name: &str) {
+        self.objects.remove(&(kind.to_owned(), namespace.to_owned(), name.to_owned()));
+    }
+
     /// All objects with their identities.
     pub fn iter(&self) -> impl Iterator<Item = (&(String, String, String), &Value)> {
         self.objects.iter()

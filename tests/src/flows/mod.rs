@@ -28,4 +28,5 @@ pub use agent::{Agent, AgentConfig, AgentProgram, shunt_program};
 pub use case::{Case, Config, Expect, Flow, Kind, LocalDetect, NodeSpec, Step};
 pub use expand::{Backend, cases_in, cases_of};
 pub use feed::{ManifestDirectory, ObjectFeed, ObjectSet};
+pub use objects::{complete_service, complete_slice};
 pub use run::{Failure, Options, run};

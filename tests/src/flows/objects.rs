@@ -35,7 +35,7 @@ pub(crate) fn port(object: &Value, path: &str) -> Option<u16> {
 }
 
 /// A Service with an API server's defaults.
-pub(crate) fn complete_service(service: &Value) -> Value {
+pub fn complete_service(service: &Value) -> Value {
     let mut service = service.clone();
     set_default(&mut service, "apiVersion", "v1".into());
     set_default(&mut service, "kind", "Service".into());
@@ -67,7 +67,7 @@ pub(crate) fn complete_service(service: &Value) -> Value {
 }
 
 /// An EndpointSlice with an API server's defaults.
-pub(crate) fn complete_slice(slice: &Value) -> Value {
+pub fn complete_slice(slice: &Value) -> Value {
     let mut slice = slice.clone();
     set_default(&mut slice, "apiVersion", "discovery.k8s.io/v1".into());
     set_default(&mut slice, "kind", "EndpointSlice".into());

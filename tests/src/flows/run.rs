@@ -301,6 +301,8 @@ impl<'a> Run<'a> {
 }
 
 fn title(number: u16, step: &Step) -> String {
-    let comment = step.comment.as_deref().map(|comment| format!(" ({comment})")).unwrap_or_default();
-    format!("step {}{comment}", number + 1)
+    let generic = format!("step {}", number + 1);
+    let comment = step.comment.as_deref().filter(|comment| *comment != generic);
+    let comment = comment.map(|comment| format!(" ({comment})")).unwrap_or_default();
+    generic + &comment
 }

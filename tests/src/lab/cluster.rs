@@ -16,7 +16,7 @@ use ipnet::IpNet;
 
 use super::cluster_node::Node;
 use super::ip::ip_outside;
-use super::message::{Attempt, Protocol};
+use super::message::{Attempt, Outcome, Protocol};
 use super::{
     Client, Dial, Listen, Namespace, PEER_SYSCTLS, Responder, Worker, ip, unique_name, write_sysctls,
 };
@@ -149,5 +149,13 @@ impl Host {
     /// Opens a socket that stays open.
     pub fn open(&self, dial: Dial) -> Result<Client> {
         self.worker.run(Client::open(dial))?.context("cannot open a connection")
+    }
+
+    /// Uses an open socket again.
+    pub fn ask_again(&self, mut client: Client) -> Result<(Client, Outcome)> {
+        self.worker.run(async move {
+            let outcome = client.ask().await;
+            (client, outcome)
+        })
     }
 }

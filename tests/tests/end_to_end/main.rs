@@ -1,0 +1,33 @@
+//! What an operator sees of shunt on a small cluster, with real packets.
+//!
+//! Needs root, iproute2, nft and the built agent (or `SHUNT_BIN`).
+
+mod bridge;
+mod nodes;
+mod recovery;
+mod rolling_update;
+
+use std::net::SocketAddr;
+
+use shunt_tests::lab::{Dial, Outcome, Protocol};
+
+/// A socket address from its text.
+fn at(text: &str) -> SocketAddr {
+    text.parse().expect("an address and a port")
+}
+
+/// A TCP conversation.
+fn tcp(to: &str) -> Dial {
+    Dial::new(Protocol::Tcp, at(to))
+}
+
+fn answered_by(outcome: &Outcome) -> Option<SocketAddr> {
+    match outcome {
+        Outcome::Answer(answer) if answer.problem.is_none() => Some(answer.local),
+        _ => None,
+    }
+}
+
+fn is_answer(outcome: &Outcome) -> bool {
+    answered_by(outcome).is_some()
+}
