@@ -13,7 +13,7 @@ use crate::{
 
 type Stage = (&'static str, fn(&Workspace) -> Result<()>);
 
-const STAGES: [Stage; 9] = [
+const STAGES: [Stage; 8] = [
     ("format", format),
     ("lint tables", lint_check::run),
     ("system packages", |_| packages::ensure()),
@@ -22,10 +22,9 @@ const STAGES: [Stage; 9] = [
     ("clippy, host", clippy_host),
     ("documentation", documentation),
     ("licences and advisories", deny),
-    ("tests", |workspace| test::run(workspace, &test::Arguments::default())),
 ];
 
-/// Runs the stages; the first that fails ends it.
+/// Runs the stages, then the tests; the first that fails ends it. The tests' summary is the last thing printed.
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     for (name, stage) in STAGES {
         process::say(&format!("== {name}"));
@@ -33,7 +32,8 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         stage(workspace).with_context(|| format!("stage {name:?}"))?;
         process::say(&format!("== {name}: passed in {:.0?}", start.elapsed()));
     }
-    Ok(())
+    process::say("== tests");
+    test::run(workspace, &test::Arguments::default())
 }
 
 fn format(workspace: &Workspace) -> Result<()> {

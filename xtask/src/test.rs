@@ -40,17 +40,17 @@ fn has_nextest(workspace: &Workspace) -> bool {
 fn run_with_nextest(workspace: &Workspace, arguments: &Arguments, privileges: &Privileges) -> Result<()> {
     if arguments.runner.is_empty() {
         // nextest leaves out the examples in documentation.
-        process::run(cargo(workspace).args(["test", "--workspace", "--doc", "--quiet"]))?;
+        process::run(cargo(workspace).args(["test", "--doc", "--quiet"]))?;
     }
     let mut command = cargo(workspace);
-    command.args(["nextest", "run", "--workspace"]).args(&arguments.runner);
+    command.args(["nextest", "run"]).args(&arguments.runner);
     privileges.apply(&mut command);
     process::run(&mut command)
 }
 
 fn run_with_cargo_test(workspace: &Workspace, arguments: &Arguments, privileges: &Privileges) -> Result<()> {
     let mut command = cargo(workspace);
-    command.args(["test", "--workspace", "--no-fail-fast"]).args(&arguments.runner);
+    command.args(["test", "--no-fail-fast"]).args(&arguments.runner);
     privileges.apply(&mut command);
     test_summary::run(&mut command)
 }
