@@ -205,7 +205,11 @@ fn the_kubeadm_overlay_keeps_every_name_of_kubeadms_own() -> Result<()> {
     assert_eq!(object["metadata"]["namespace"], "kube-system");
     assert_eq!(container(object)["name"], "kube-proxy");
     assert_eq!(container(object)["command"][0], "/usr/local/bin/kube-proxy");
-    assert_eq!(container(object)["securityContext"]["privileged"], false);
+    let security = &container(object)["securityContext"];
+    assert_eq!(security["privileged"], false);
+    // NET_RAW: to remove the rules of the old iptables.
+    assert_eq!(security["capabilities"], json!({"drop": ["ALL"], "add": ["NET_ADMIN", "NET_RAW"]}));
+    assert_eq!(container(object)["volumeMounts"][1]["mountPath"], "/run/xtables.lock");
     Ok(())
 }
 
@@ -216,8 +220,14 @@ fn check_kubeadm_names(object: &Value) -> Result<()> {
     let template = &object["spec"]["template"];
     assert_eq!(template["metadata"]["labels"], json!({"k8s-app": "kube-proxy"}));
     assert_eq!(template["spec"]["serviceAccountName"], "kube-proxy");
+    // kubeadm's volumes by kubeadm's names; the one with the configuration is its ConfigMap.
     let volumes = template["spec"]["volumes"].as_array().context("no volumes")?;
-    assert_eq!(volumes, &[json!({"name": "kube-proxy", "configMap": {"name": "kube-proxy"}})]);
+    assert!(
+        volumes.contains(&json!({"name": "kube-proxy", "configMap": {"name": "kube-proxy"}})),
+        "{volumes:?}"
+    );
+    let lock = json!({"path": "/run/xtables.lock", "type": "FileOrCreate"});
+    assert!(volumes.contains(&json!({"name": "xtables-lock", "hostPath": lock})), "{volumes:?}");
     Ok(())
 }
 
