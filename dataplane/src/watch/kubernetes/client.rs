@@ -13,7 +13,8 @@ use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use tower::{BoxError, ServiceBuilder};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Long enough for two attempts of the kernel.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A silent connection is probed after this time ...
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 /// ... and then this often ...

@@ -56,4 +56,16 @@ impl WatchError {
             _ => None,
         }
     }
+
+    /// Whether a connection ended before it carried any of the answer.
+    pub(super) fn is_stale_connection(&self) -> bool {
+        let mut source = std::error::Error::source(self);
+        while let Some(error) = source {
+            if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message) {
+                return true;
+            }
+            source = error.source();
+        }
+        false
+    }
 }

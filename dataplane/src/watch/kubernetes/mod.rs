@@ -6,6 +6,7 @@
 //! into its compact form, `Retry-After` has to be seen, unchanged objects of a new list must not be sent again, and
 //! the server's refusal of streaming lists is to be survived.
 
+mod api;
 mod backoff;
 mod client;
 mod error;

@@ -13,15 +13,12 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::RETRY_AFTER;
-use http::{Request, Response, StatusCode};
-use http_body_util::BodyExt;
 use kube::Client;
 use kube::api::{ListParams, WatchParams};
-use kube::client::Body;
 use rand::Rng;
 use tracing::{info, warn};
 
+use super::api::{Api, invalid_request, read_page};
 use super::backoff::Backoff;
 use super::error::WatchError;
 use super::lines::Lines;
@@ -38,11 +35,9 @@ const PAGE_SIZE: u32 = 500;
 const WATCH_SECONDS: std::ops::Range<u32> = 300..600;
 /// A watch that outlives what was asked for by this much is dead.
 const WATCH_GRACE: Duration = Duration::from_secs(15);
-/// Time for a request to be answered, and for a page to arrive.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Silence within a streaming list after which it is taken that the server does not know what one is.
 const STREAM_PATIENCE: Duration = Duration::from_secs(15);
-/// A watch that ends sooner than this without a word counts as a failure.
+/// A watch that ends sooner than this counts as a failure, so that a server cannot make us call it in a rush.
 const SHORTEST_WATCH: Duration = Duration::from_secs(1);
 
 /// Whether the server can stream lists: assumed until it refuses, then remembered for all kinds.
@@ -53,7 +48,7 @@ pub(super) struct Streaming {
 
 /// The watch of one kind of object.
 pub(super) struct Session {
-    client: Client,
+    api: Api,
     target: Target,
     tracker: Box<dyn Tracker>,
     sink: Sink,
@@ -79,7 +74,7 @@ impl Session {
     ) -> Self {
         let backoff = Backoff::default();
         Self {
-            client,
+            api: Api::new(client),
             target,
             tracker,
             sink,
@@ -163,7 +158,7 @@ impl Session {
         loop {
             let request =
                 kube::core::Request::new(self.target.path).list(&params).map_err(invalid_request)?;
-            let body = read_page(self.send(request).await?).await?;
+            let body = read_page(self.api.send(request).await?).await?;
             let received = Instant::now();
             let page: Page<'_> = serde_json::from_slice(&body).map_err(WatchError::Answer)?;
             for item in page.items.iter().flatten() {
@@ -212,7 +207,7 @@ impl Session {
         let version = self.position.clone().unwrap_or_default();
         let request =
             kube::core::Request::new(self.target.path).watch(&params, &version).map_err(invalid_request)?;
-        let response = self.send(request).await?;
+        let response = self.api.send(request).await?;
         self.kind_status().set_connected(true);
         if as_list {
             self.tracker.begin_list();
@@ -224,22 +219,32 @@ impl Session {
     async fn follow(&mut self, mut lines: Lines, as_list: bool, deadline: Instant) -> Result<(), WatchError> {
         let began = Instant::now();
         let mut listing = as_list;
-        let mut heard = false;
+        // Whether the watch has proven to be one: by a word, or by lasting.
+        let mut settled = false;
         loop {
-            let patience = deadline.saturating_duration_since(Instant::now());
-            let patience = if listing { patience.min(self.stream_patience) } else { patience };
+            let left = deadline.saturating_duration_since(Instant::now());
+            let patience = match (listing, settled) {
+                (true, _) => left.min(self.stream_patience),
+                (false, false) => left.min(SHORTEST_WATCH),
+                (false, true) => left,
+            };
             match lines.fill(patience).await {
                 Ok(true) => {}
-                Ok(false) if heard || began.elapsed() > SHORTEST_WATCH => return Ok(()),
+                Ok(false) if !listing && began.elapsed() >= SHORTEST_WATCH => return Ok(()),
                 Ok(false) => return Err(WatchError::EndedEarly),
                 Err(WatchError::NoAnswer(patience)) if listing => {
                     return Err(WatchError::NoEndOfList(patience));
+                }
+                Err(WatchError::NoAnswer(_)) if !settled => {
+                    settled = true;
+                    self.succeed();
+                    continue;
                 }
                 Err(error) => return Err(error),
             }
             let received = Instant::now();
             while let Some(line) = lines.next()? {
-                heard = true;
+                settled = true;
                 if let Some(version) = self.take_line(&line, listing)? {
                     listing = false;
                     self.end_list(version, received).await?;
@@ -247,7 +252,7 @@ impl Session {
             }
             self.kind_status().hear();
             self.sink.send(&mut self.events, received).await?;
-            if heard && !listing {
+            if settled && !listing {
                 self.succeed();
             }
         }
@@ -309,16 +314,6 @@ impl Session {
         }
     }
 
-    // ---- requests
-
-    /// Sends a request; anything but success is an error.
-    async fn send(&self, request: Request<Vec<u8>>) -> Result<Response<Body>, WatchError> {
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.client.send(request.map(Body::from)));
-        let answer = answer.await.map_err(|_elapsed| WatchError::NoAnswer(ANSWER_TIMEOUT))?;
-        let response = answer.map_err(|error| WatchError::Request(Box::new(error)))?;
-        if response.status() == StatusCode::OK { Ok(response) } else { Err(refusal(response).await) }
-    }
-
     // ---- failure
 
     /// Notes the failure and waits before the next attempt.
@@ -374,23 +369,6 @@ impl Session {
         }
         self.backoff.reset();
     }
-}
-
-fn invalid_request(error: kube::core::request::Error) -> WatchError {
-    WatchError::Request(Box::new(kube::Error::BuildRequest(error)))
-}
-
-async fn read_page(response: Response<Body>) -> Result<Bytes, WatchError> {
-    let body = tokio::time::timeout(ANSWER_TIMEOUT, response.into_body().collect());
-    let body = body.await.map_err(|_elapsed| WatchError::NoAnswer(ANSWER_TIMEOUT))?;
-    Ok(body.map_err(|error| WatchError::Body(Box::new(error)))?.to_bytes())
-}
-
-async fn refusal(response: Response<Body>) -> WatchError {
-    let code = response.status().as_u16();
-    let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-    let body = read_page(response).await.unwrap_or_default();
-    Status::parse_lossy(&body).into_error(Some(code), seconds.map(Duration::from_secs))
 }
 
 /// An error and its sources in one line.

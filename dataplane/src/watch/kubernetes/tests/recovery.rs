@@ -77,7 +77,6 @@ async fn a_broken_connection_resumes_from_the_last_version_heard() {
     lab.expect_quiet().await;
     stream.cut();
     let stream = lab.server.watch_from("9").await;
-    // The server ends a watch when its time is over: no failure, no wait.
     drop(stream);
     lab.server.watch_from("9").await;
     lab.expect_quiet().await;
@@ -169,6 +168,18 @@ async fn a_version_ahead_of_the_server_leads_to_a_new_list() {
 }
 
 #[tokio::test]
+async fn a_server_that_breaks_off_every_list_is_not_called_in_a_rush() {
+    let mut lab = Lab::services().await;
+    let begin = Instant::now();
+    for version in 0..6 {
+        let stream = lab.server.streaming_list().await;
+        stream.added(&service("a", &version.to_string(), "172.30.0.1"));
+        lab.expect(&["+x/a 172.30.0.1"]).await;
+    }
+    assert!(begin.elapsed() > Duration::from_millis(250), "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
 async fn a_server_that_ends_every_watch_at_once_is_not_called_in_a_rush() {
     let mut lab = Lab::services().await;
     let stream = lab.server.streaming_list().await;
@@ -196,4 +207,19 @@ async fn events_wait_for_a_slow_receiver() {
         assert_eq!(lab.next().await, format!("+x/s{number} 172.30.0.1"));
     }
     lab.expect(&["synced services"]).await;
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_the_server_closed_is_no_failure() {
+    let mut lab = Lab::services().await;
+    let stream = lab.server.streaming_list().await;
+    stream.complete("4");
+    lab.expect(&["synced services"]).await;
+    // Long enough to be a watch that ended in its time.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    drop(stream);
+    // The request arrives over the kept connection, which then ends without an answer.
+    lab.server.call().await.hang_up();
+    lab.server.watch_from("4").await;
+    assert_eq!(lab.errors(ObjectKind::Service, ErrorReason::Transport), 0);
 }

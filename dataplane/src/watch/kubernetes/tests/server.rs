@@ -1,7 +1,6 @@
 //! An API server whose answers the test gives, one call at a time.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -35,7 +34,7 @@ pub(super) struct Server {
 pub(super) struct Call {
     pub(super) path: String,
     pub(super) query: HashMap<String, String>,
-    answer: oneshot::Sender<Answer>,
+    answer: oneshot::Sender<Option<Answer>>,
 }
 
 /// An open watch.
@@ -105,12 +104,13 @@ async fn accept(listener: TcpListener, sender: mpsc::UnboundedSender<Call>) {
 async fn handle(
     request: Request<Incoming>,
     sender: mpsc::UnboundedSender<Call>,
-) -> Result<Answer, Infallible> {
+) -> Result<Answer, std::io::Error> {
     let query = request.uri().query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
     let query = query.map(|(key, value)| (key.to_owned(), decoded(value))).collect();
     let (answer, answered) = oneshot::channel();
     sender.send(Call { path: request.uri().path().to_owned(), query, answer }).ok();
-    Ok(answered.await.unwrap_or_else(|_| full(500, None, "the test did not answer")))
+    let answer = answered.await.unwrap_or_else(|_| Some(full(500, None, "the test did not answer")));
+    answer.ok_or_else(|| std::io::Error::other("hung up by the test"))
 }
 
 fn decoded(text: &str) -> String {
@@ -144,21 +144,26 @@ impl Call {
 
     pub(super) fn refuse(self, code: u16, retry_after: Option<u64>) {
         let status = json!({"kind": "Status", "code": code, "reason": "Because", "message": "no"});
-        self.answer.send(full(code, retry_after, status.to_string())).ok();
+        self.answer.send(Some(full(code, retry_after, status.to_string()))).ok();
+    }
+
+    /// Closes the connection without an answer.
+    pub(super) fn hang_up(self) {
+        self.answer.send(None).ok();
     }
 
     pub(super) fn page(self, version: &str, continue_token: Option<&str>, items: &[Value]) {
         let page = json!({
             "kind": "List", "metadata": {"resourceVersion": version, "continue": continue_token}, "items": items,
         });
-        self.answer.send(full(200, None, page.to_string())).ok();
+        self.answer.send(Some(full(200, None, page.to_string()))).ok();
     }
 
     pub(super) fn stream(self) -> Stream {
         let (sender, mut receiver) = mpsc::unbounded_channel::<Result<Bytes, std::io::Error>>();
         let chunks = futures::stream::poll_fn(move |context| receiver.poll_recv(context));
         let body = StreamBody::new(chunks.map(|chunk| chunk.map(Frame::data)));
-        self.answer.send(Response::new(BodyExt::boxed(body))).ok();
+        self.answer.send(Some(Response::new(BodyExt::boxed(body)))).ok();
         Stream(sender)
     }
 }
