@@ -56,7 +56,7 @@ pub struct Endpoint {
     pub address: IpAddr,
     /// `conditions.ready`, true if absent.
     pub ready: bool,
-    /// `conditions.serving`, same as ready if absent.
+    /// `conditions.serving`, true if absent (kube-proxy reads it so).
     pub serving: bool,
     /// `conditions.terminating`, false if absent.
     pub terminating: bool,
