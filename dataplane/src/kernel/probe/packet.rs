@@ -13,7 +13,7 @@ use super::{
     mapping::Mapping,
     object::{Object, ProbeError},
     report::{Feature, Need},
-    sample::SamplePacket,
+    sample::{SamplePacket, expect},
 };
 
 /// What the classifier returns: leave the packet to the next program (`TCX_NEXT`, -1).
@@ -57,8 +57,8 @@ impl PacketProbe {
             TestRunOptions { data_in: Some(&sample.bytes), ctx_in: Some(&context), ..TestRunOptions::new() };
         let verdict = self.object.packet_program()?.test_run(options)?.return_value;
         let facts = self.facts();
-        check("verdict", verdict, NEXT)?;
-        check("packets", facts.packets, before + 1)?;
+        expect("verdict", verdict, NEXT)?;
+        expect("packets", facts.packets, before + 1)?;
         sample.check(&facts)?;
         Ok(facts)
     }
@@ -81,16 +81,6 @@ impl PacketProbe {
     pub fn detach(&mut self, link: SchedClassifierLinkId) -> Result<(), ProbeError> {
         Ok(self.object.packet_program()?.detach(link)?)
     }
-}
-
-fn check(
-    field: &'static str,
-    seen: impl TryInto<i64>,
-    expected: impl TryInto<i64>,
-) -> Result<(), ProbeError> {
-    let seen = seen.try_into().unwrap_or(i64::MAX);
-    let expected = expected.try_into().unwrap_or(i64::MAX);
-    if seen == expected { Ok(()) } else { Err(ProbeError::Unexpected { field, seen, expected }) }
 }
 
 const LOADED: &str = "programs and mmap-able map";

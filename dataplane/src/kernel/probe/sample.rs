@@ -99,8 +99,14 @@ fn set_field(context: &mut [u8; SKB_LENGTH], offset: usize, value: u32) {
     }
 }
 
-fn expect(field: &'static str, seen: impl Into<i64>, expected: impl Into<i64>) -> Result<(), ProbeError> {
-    let (seen, expected) = (seen.into(), expected.into());
+/// An error that names `field` if what was `seen` is not what was `expected`.
+pub(super) fn expect(
+    field: &'static str,
+    seen: impl TryInto<i64>,
+    expected: impl TryInto<i64>,
+) -> Result<(), ProbeError> {
+    let seen = seen.try_into().unwrap_or(i64::MAX);
+    let expected = expected.try_into().unwrap_or(i64::MAX);
     if seen == expected { Ok(()) } else { Err(ProbeError::Unexpected { field, seen, expected }) }
 }
 
