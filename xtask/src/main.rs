@@ -11,6 +11,8 @@ mod test;
 mod test_summary;
 mod workspace;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
@@ -35,12 +37,21 @@ enum Command {
     LintCheck,
 }
 
-fn main() -> Result<()> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            process::say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
     let workspace = Workspace::locate()?;
-    match arguments.command {
+    match &arguments.command {
         Command::BuildEbpf => build_ebpf::run(&workspace),
-        Command::Test(arguments) => test::run(&workspace, &arguments),
+        Command::Test(arguments) => test::run(&workspace, arguments),
         Command::Ci => ci::run(&workspace),
         Command::LintCheck => lint_check::run(&workspace),
     }
