@@ -187,9 +187,11 @@ const AS_NOBODY: &str = "SHUNT_TEST_PROBE_AS_NOBODY";
 fn without_privileges_nothing_is_available_and_the_reason_says_what_is_needed() -> Outcome {
     if std::env::var_os(AS_NOBODY).is_some() {
         let report = probe_kernel(&ProbeOptions::default());
-        assert!(!report.supports(Need::Datapath) && !report.supports(Need::SocketLb), "{report:#?}");
-        let summary = report.summary(Need::Datapath);
-        assert!(summary.contains("CAP_BPF"), "{summary}");
+        for need in [Need::Datapath, Need::SocketLb, Need::Acceleration] {
+            assert!(!report.supports(need), "{report:#?}");
+            let summary = report.summary(need);
+            assert!(summary.ends_with("(needs CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN))"), "{summary}");
+        }
         return Ok(());
     }
     // The same test once more, as a user without any capability. /proc/self/exe also works where the path of the

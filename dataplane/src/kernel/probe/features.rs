@@ -42,6 +42,14 @@ const PROGRAMS: [(&str, Need, ProgramType); 3] = [
     ("XDP program", Need::Acceleration, ProgramType::Xdp),
 ];
 
+/// If this process may not load BPF programs at all: that, once for each need, in place of everything else.
+pub(super) fn denied() -> Option<Vec<Feature>> {
+    let error = ProbeError::from(is_program_supported(ProgramType::SchedClassifier).err()?);
+    let reason = error.is_denied().then(|| error.reason())?;
+    let needs = [Need::Datapath, Need::SocketLb, Need::Acceleration];
+    Some(needs.map(|need| Feature::tried("permission to load programs", need, Err(reason.clone()))).into())
+}
+
 pub(super) fn maps() -> Vec<Feature> {
     MAPS.into_iter()
         .map(|(name, map)| {

@@ -1,7 +1,7 @@
 //! What this kernel can do for the eBPF dataplane, found out by doing it.
 //!
 //! Mode `auto` and `shunt status` ask [`probe_kernel`]. Each feature is tried by itself, so that the answer names what
-//! is missing and why; without the privileges (`CAP_BPF`, `CAP_NET_ADMIN`) the answer is that nothing is available.
+//! is missing and why; without the privileges (`CAP_BPF`, `CAP_NET_ADMIN`) the answer is just that.
 //! Nothing is left behind: maps, programs and links go away with their file descriptors, the programs refuse no
 //! connection and change no packet.
 
@@ -36,6 +36,9 @@ pub struct ProbeOptions {
 /// Tries everything that the eBPF dataplane needs of this kernel. Takes some tens of milliseconds and never fails: what
 /// cannot be tried is reported as unavailable, with the reason.
 pub fn probe_kernel(options: &ProbeOptions) -> Report {
+    if let Some(denied) = features::denied() {
+        return Report { features: denied };
+    }
     let mut features = features::maps();
     features.extend(features::helpers());
     features.extend(features::programs());

@@ -1,7 +1,7 @@
 //! The embedded BPF object: loading it and getting at its programs and maps.
 
 use aya::{
-    Ebpf, EbpfError, include_bytes_aligned,
+    Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
     maps::Map,
     programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier},
 };
@@ -51,31 +51,33 @@ pub enum ProbeError {
 }
 
 impl ProbeError {
+    /// Whether privileges are missing.
+    pub(super) fn is_denied(&self) -> bool {
+        self.chain().any(|error| {
+            let error = error.downcast_ref::<std::io::Error>();
+            error.is_some_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+        })
+    }
+
     /// The error in one line, without the verifier's pages; with a hint where privileges are missing.
     pub(super) fn reason(&self) -> String {
-        use std::error::Error as _;
-
-        let mut errors = vec![first_line(&self.to_string())];
-        let mut source = self.source();
-        let mut denied = false;
-        while let Some(error) = source {
-            denied |= error.downcast_ref::<std::io::Error>().is_some_and(is_denied);
-            errors.push(first_line(&error.to_string()));
-            source = error.source();
-        }
-        // Layers of errors repeat each other's text.
         let mut text = String::new();
-        for error in errors {
+        for error in self.chain().map(|error| first_line(&error.to_string())) {
+            // Layers of errors repeat each other's text.
             if !text.contains(&error) {
                 text = if text.is_empty() { error } else { format!("{text}: {error}") };
             }
         }
-        if denied { format!("{text} (needs CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN)") } else { text }
+        if self.is_denied() {
+            text.push_str(" (needs CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN)");
+        }
+        text
     }
-}
 
-fn is_denied(error: &std::io::Error) -> bool {
-    error.kind() == std::io::ErrorKind::PermissionDenied
+    /// The error and what caused it, outermost first.
+    fn chain(&self) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+        std::iter::successors(Some(self as &(dyn std::error::Error + 'static)), |error| error.source())
+    }
 }
 
 fn first_line(text: &str) -> String {
@@ -89,7 +91,8 @@ pub(super) struct Object(Ebpf);
 
 impl Object {
     pub(super) fn load() -> Result<Self, ProbeError> {
-        Ok(Self(Ebpf::load(OBJECT)?))
+        // Without the kernel's type information: nothing here is relocated by it, and reading it takes a while.
+        Ok(Self(EbpfLoader::new().btf(None).load(OBJECT)?))
     }
 
     /// The classifier, loaded if it was not yet.
