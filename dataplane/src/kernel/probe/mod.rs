@@ -33,8 +33,9 @@ pub struct ProbeOptions {
     pub interface: Option<String>,
 }
 
-/// Tries everything that the eBPF dataplane needs of this kernel. Takes some tens of milliseconds and never fails: what
-/// cannot be tried is reported as unavailable, with the reason.
+/// Tries everything that the eBPF dataplane needs of this kernel. Never fails: what cannot be tried is reported as
+/// unavailable, with the reason. Blocks for some tens of milliseconds (a debug build: a third of a second), in which the
+/// loader reads the kernel's type information.
 pub fn probe_kernel(options: &ProbeOptions) -> Report {
     if let Some(denied) = features::denied() {
         return Report { features: denied };

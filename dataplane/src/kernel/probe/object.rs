@@ -1,7 +1,7 @@
 //! The embedded BPF object: loading it and getting at its programs and maps.
 
 use aya::{
-    Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
+    Ebpf, EbpfError, include_bytes_aligned,
     maps::Map,
     programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier},
 };
@@ -91,8 +91,7 @@ pub(super) struct Object(Ebpf);
 
 impl Object {
     pub(super) fn load() -> Result<Self, ProbeError> {
-        // Without the kernel's type information: nothing here is relocated by it, and reading it takes a while.
-        Ok(Self(EbpfLoader::new().btf(None).load(OBJECT)?))
+        Ok(Self(Ebpf::load(OBJECT)?))
     }
 
     /// The classifier, loaded if it was not yet.
