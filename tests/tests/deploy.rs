@@ -269,3 +269,19 @@ fn the_config_map_has_kubeadms_keys_with_files_that_parse() -> Result<()> {
     assert_eq!(kubeconfig["current-context"], kubeconfig["contexts"][0]["name"]);
     Ok(())
 }
+
+#[test]
+fn the_dashboard_is_readable_and_each_panel_asks_for_our_metrics() -> Result<()> {
+    let text = fs::read_to_string(deploy().join("dashboards/shunt.json"))?;
+    let dashboard: Value = serde_json::from_str(&text)?;
+    let panels = dashboard["panels"].as_array().context("no panels")?;
+    assert!(!panels.is_empty());
+    for panel in panels {
+        for target in panel["targets"].as_array().context("a panel without targets")? {
+            let query = target["expr"].as_str().unwrap_or_default();
+            assert!(query.contains("shunt_") || query.contains("kubeproxy_"), "{}: {query}", panel["title"]);
+            assert_eq!(query.matches('(').count(), query.matches(')').count(), "{query}");
+        }
+    }
+    Ok(())
+}
