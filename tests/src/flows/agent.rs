@@ -156,6 +156,11 @@ impl Agent {
         self.process.is_some()
     }
 
+    /// Whether it was started and has ended by itself.
+    pub fn has_ended(&self) -> bool {
+        self.process.as_ref().is_some_and(Process::has_ended)
+    }
+
     /// Fails if the agent ended by itself.
     pub fn check(&mut self) -> Result<()> {
         if let Some(process) = &mut self.process

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
 use super::registry::{self, Leftover};
@@ -35,6 +36,13 @@ impl Process {
     /// The exit status, if the program has ended.
     pub fn status(&mut self) -> Result<Option<ExitStatus>> {
         self.child.try_wait().context("cannot ask for the state of a process")
+    }
+
+    /// Whether the program has ended. Unlike [`Self::status`] it changes nothing.
+    pub fn has_ended(&self) -> bool {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        // An error means that it has been waited for.
+        !matches!(waitid(Id::Pid(Pid::from_raw(self.id)), flags), Ok(WaitStatus::StillAlive))
     }
 
     /// Asks the program to end, waits some seconds, then kills it. Returns its

@@ -63,6 +63,12 @@ impl Stage {
             let others = (1..).zip(&nodes).filter(|(other, _)| *other != number);
             others.map(|(_, other)| other.machine().ip(&routes)).collect::<Result<()>>()?;
         }
+        for node in &nodes {
+            // As every node has one. The client does not forward: a packet for a
+            // service that was not translated is lost there.
+            node.machine()
+                .ip(&["route add default via 192.168.50.200", "route add default via fd00:50::200"])?;
+        }
         client.ip(&[
             "route add 10.96.0.0/16 via 192.168.50.11",
             "route add 203.0.113.0/24 via 192.168.50.11",
@@ -120,6 +126,9 @@ impl Stage {
             let attempt = host.worker().run(dial.clone().once())?;
             if right(&attempt.outcome) {
                 return Ok(started.elapsed());
+            }
+            if let Some(node) = self.nodes.iter().find(|node| node.agent().has_ended()) {
+                bail!("the agent of {} ended by itself\n{}", node.name(), self.logs());
             }
             if started.elapsed() > patience {
                 bail!("{dial:?} still meets {:?}\n{}", attempt.outcome, self.logs());
