@@ -1,5 +1,7 @@
 //! The lab: packets go where the links say, and nothing is left behind.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::{Command, Stdio};

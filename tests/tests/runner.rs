@@ -2,6 +2,8 @@
 //!
 //! The agent here is a few lines of nft(8), written by hand for one case.
 
+#![expect(clippy::expect_used, reason = "helpers of tests fail as tests do")]
+
 use shunt_tests::flows::{AgentProgram, Backend, Case, Options, cases_of, run};
 
 const CASE: &str = r#"{

@@ -66,7 +66,7 @@ pub fn cases_of(text: &str, backend: Backend) -> Result<Vec<Case>> {
             let name = row.get("name").and_then(Value::as_str).unwrap_or("without name").to_owned();
             let case: Case = serde_json::from_value(row).with_context(|| format!("case {name:?}"))?;
             if applies(&case, backend) {
-                cases.extend(lives(case));
+                cases.extend(lives(&case));
             }
         }
     }
@@ -116,7 +116,7 @@ fn applies(case: &Case, backend: Backend) -> bool {
 }
 
 /// Cuts a case at its fresh starts.
-fn lives(case: Case) -> Vec<Case> {
+fn lives(case: &Case) -> Vec<Case> {
     let mut lives: Vec<Vec<Step>> = Vec::new();
     for step in case.steps.iter().cloned() {
         match lives.last_mut() {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::case::{Case, NodeSpec};
 
@@ -13,6 +13,13 @@ fn set_default(object: &mut Value, field: &str, value: Value) {
     {
         fields.insert(field.to_owned(), value);
     }
+}
+
+/// A member object, made if it is not there.
+fn member<'a>(object: &'a mut Value, field: &str) -> &'a mut Value {
+    set_default(object, field, json!({}));
+    let missing = "set_default has put it there, for all objects are JSON objects";
+    object.get_mut(field).unwrap_or_else(|| unreachable!("{missing}"))
 }
 
 fn elements_mut<'a>(object: &'a mut Value, field: &str) -> impl Iterator<Item = &'a mut Value> {
@@ -39,8 +46,8 @@ pub fn complete_service(service: &Value) -> Value {
     let mut service = service.clone();
     set_default(&mut service, "apiVersion", "v1".into());
     set_default(&mut service, "kind", "Service".into());
-    set_default(&mut service["metadata"], "namespace", "default".into());
-    let spec = &mut service["spec"];
+    set_default(member(&mut service, "metadata"), "namespace", "default".into());
+    let spec = member(&mut service, "spec");
     set_default(spec, "type", "ClusterIP".into());
     set_default(spec, "sessionAffinity", "None".into());
     if let Some(first) = spec.get("clusterIP").cloned().filter(|first| !text(first, "").is_empty()) {
@@ -71,7 +78,7 @@ pub fn complete_slice(slice: &Value) -> Value {
     let mut slice = slice.clone();
     set_default(&mut slice, "apiVersion", "discovery.k8s.io/v1".into());
     set_default(&mut slice, "kind", "EndpointSlice".into());
-    set_default(&mut slice["metadata"], "namespace", "default".into());
+    set_default(member(&mut slice, "metadata"), "namespace", "default".into());
     set_default(&mut slice, "endpoints", json!([]));
     set_default(&mut slice, "ports", json!([]));
     for port in elements_mut(&mut slice, "ports") {
@@ -80,18 +87,16 @@ pub fn complete_slice(slice: &Value) -> Value {
     }
     let first = text(&slice, "/endpoints/0/addresses/0");
     let family = if first.contains(':') { "IPv6" } else { "IPv4" };
-    if text(&slice, "/addressType").is_empty() {
-        slice["addressType"] = family.into();
-    }
+    set_default(&mut slice, "addressType", family.into());
     slice
 }
 
 /// The Node object of a case.
 pub(crate) fn node_object(node: &NodeSpec) -> Value {
-    let mut labels = json!({"kubernetes.io/hostname": node.name, "kubernetes.io/os": "linux"});
-    for (key, value) in &node.labels {
-        labels[key] = value.clone().into();
-    }
+    let own = [("kubernetes.io/hostname", node.name.as_str()), ("kubernetes.io/os", "linux")];
+    let given = node.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    let labels: Map<String, Value> =
+        own.into_iter().chain(given).map(|(key, value)| (key.to_owned(), value.into())).collect();
     let mut spec = json!({});
     if let Some(first) = node.pod_cidrs.first() {
         spec = json!({"podCIDR": first, "podCIDRs": node.pod_cidrs});

@@ -45,7 +45,7 @@ pub(crate) fn open(case: &Case, topology: &Topology) -> Result<()> {
         let wanted = if role == Role::Node { inside.clone() } else { outside.clone() };
         machine.worker.run(async move {
             for listen in wanted {
-                responder.listen(listen).await?;
+                responder.listen(listen)?;
             }
             Ok::<_, anyhow::Error>(())
         })??;

@@ -12,18 +12,21 @@ use crate::lab::{Attempt, Client, Dial, Outcome};
 /// Silence this often in a row from one client: more would not tell more.
 const ENOUGH_SILENCE: usize = 2;
 
+/// Name of the session and source of the client.
+type SessionKey = (String, Option<IpAddr>);
+
 /// Sockets that flows keep, by session name and source.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Sessions {
-    open: Arc<Mutex<HashMap<(String, Option<IpAddr>), Client>>>,
+    open: Arc<Mutex<HashMap<SessionKey, Client>>>,
 }
 
 impl Sessions {
-    fn take(&self, key: &(String, Option<IpAddr>)) -> Option<Client> {
+    fn take(&self, key: &SessionKey) -> Option<Client> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(key)
     }
 
-    fn keep(&self, key: (String, Option<IpAddr>), client: Client) {
+    fn keep(&self, key: SessionKey, client: Client) {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(key, client);
     }
 }
@@ -100,7 +103,7 @@ impl Probe {
 
 /// Uses the session's socket, or opens it. A UDP socket that was aborted is
 /// opened anew next time, as resolvers do; a TCP connection is not.
-async fn ask_in_session(dial: Dial, key: (String, Option<IpAddr>), sessions: &Sessions) -> Attempt {
+async fn ask_in_session(dial: Dial, key: SessionKey, sessions: &Sessions) -> Attempt {
     let (started, from) = (Instant::now(), dial.source);
     let client = match sessions.take(&key) {
         Some(client) => Ok(client),

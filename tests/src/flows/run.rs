@@ -172,7 +172,9 @@ impl<'a> Run<'a> {
         let mut objects: ObjectSet = step.services.iter().map(complete_service).collect();
         step.endpoint_slices.iter().map(complete_slice).for_each(|slice| objects.put(slice));
         objects.put(self.node.clone());
-        service_cidr_object(self.case).into_iter().for_each(|cidr| objects.put(cidr));
+        if let Some(cidrs) = service_cidr_object(self.case) {
+            objects.put(cidrs);
+        }
         self.barriers.iter().flat_map(Barrier::objects).for_each(|object| objects.put(object));
         self.feed.replace(&objects)
     }

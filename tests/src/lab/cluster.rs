@@ -127,7 +127,7 @@ impl Host {
     /// Answers on a port, on all addresses.
     pub fn listen(&self, protocol: Protocol, port: u16) -> Result<()> {
         let responder = self.responder.clone();
-        self.worker.run(async move { responder.listen(Listen { protocol, port, address: None }).await })?
+        self.worker.run(async move { responder.listen(Listen { protocol, port, address: None }) })?
     }
 
     /// Talks to a destination once, from a fresh socket.

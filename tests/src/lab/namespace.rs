@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Once;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, setns, unshare};
 
 use super::mounts;
@@ -37,7 +37,7 @@ impl Namespace {
                 })
                 .join()
         });
-        made.map_err(|_| anyhow!("the thread that makes namespace {name} panicked"))?
+        made.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             .with_context(|| format!("cannot make network namespace {name} (root is needed)"))?;
         let handle = File::open(mounts::namespace_file(&name))
             .with_context(|| format!("cannot open network namespace {name}"))?;

@@ -45,7 +45,7 @@ pub struct Responder {
 impl Responder {
     /// Opens a port; to be called on the namespace's worker. A port that is
     /// already open is left as it is.
-    pub async fn listen(&self, wanted: Listen) -> Result<()> {
+    pub fn listen(&self, wanted: Listen) -> Result<()> {
         {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             let everywhere = Listen { address: None, ..wanted };
@@ -58,37 +58,37 @@ impl Responder {
             None => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
         };
         for address in addresses {
-            self.open_socket(wanted.protocol, SocketAddr::new(address, wanted.port)).with_context(|| {
+            open_socket(wanted.protocol, SocketAddr::new(address, wanted.port)).with_context(|| {
                 format!("cannot listen on {:?} {address}:{}", wanted.protocol, wanted.port)
             })?;
         }
         Ok(())
     }
+}
 
-    fn open_socket(&self, protocol: Protocol, local: SocketAddr) -> io::Result<()> {
-        match protocol {
-            Protocol::Tcp => {
-                let socket = bound_socket(Type::STREAM, local)?;
-                socket.listen(BACKLOG)?;
-                tokio::spawn(accept_connections(TcpListener::from_std(socket.into())?));
-            }
-            Protocol::Udp => {
-                let socket = bound_socket(Type::DGRAM, local)?;
-                socket.set_recv_buffer_size(UDP_BUFFER)?;
-                if local.is_ipv6() {
-                    setsockopt(&socket, Ipv6RecvPacketInfo, &true)?;
-                } else {
-                    setsockopt(&socket, Ipv4PacketInfo, &true)?;
-                }
-                tokio::spawn(answer_datagrams(UdpSocket::from_std(socket.into())?, local.port()));
-            }
-            Protocol::Sctp => {
-                let socket = SctpSocket::open(local.is_ipv6())?;
-                tokio::spawn(answer_sctp(socket, local.port()));
-            }
+fn open_socket(protocol: Protocol, local: SocketAddr) -> io::Result<()> {
+    match protocol {
+        Protocol::Tcp => {
+            let socket = bound_socket(Type::STREAM, local)?;
+            socket.listen(BACKLOG)?;
+            tokio::spawn(accept_connections(TcpListener::from_std(socket.into())?));
         }
-        Ok(())
+        Protocol::Udp => {
+            let socket = bound_socket(Type::DGRAM, local)?;
+            socket.set_recv_buffer_size(UDP_BUFFER)?;
+            if local.is_ipv6() {
+                setsockopt(&socket, Ipv6RecvPacketInfo, &true)?;
+            } else {
+                setsockopt(&socket, Ipv4PacketInfo, &true)?;
+            }
+            tokio::spawn(answer_datagrams(UdpSocket::from_std(socket.into())?, local.port()));
+        }
+        Protocol::Sctp => {
+            let socket = SctpSocket::open(local.is_ipv6())?;
+            tokio::spawn(answer_sctp(socket, local.port()));
+        }
     }
+    Ok(())
 }
 
 fn bound_socket(kind: Type, local: SocketAddr) -> io::Result<Socket> {
@@ -178,7 +178,7 @@ async fn answer_sctp(socket: SctpSocket, port: u16) {
     loop {
         match socket.receive().await {
             Ok(received) => {
-                if let Err(error) = answer_init(received, port) {
+                if let Err(error) = answer_init(&received, port) {
                     tracing::debug!(%error, "sctp");
                 }
             }
@@ -188,7 +188,7 @@ async fn answer_sctp(socket: SctpSocket, port: u16) {
 }
 
 /// Answers an INIT with an INIT ACK whose cookie says what was seen.
-fn answer_init(received: super::sctp_socket::Received, port: u16) -> Result<()> {
+fn answer_init(received: &super::sctp_socket::Received, port: u16) -> Result<()> {
     let Some((init, intact)) = Packet::decode(&received.packet) else { return Ok(()) };
     if init.chunk != Chunk::Init || init.dest_port != port {
         return Ok(());

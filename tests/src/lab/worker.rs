@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use super::Namespace;
 
 /// Longer than any conversation; guards against a stuck test.
-const REPLY_PATIENCE: Duration = Duration::from_secs(120);
+const REPLY_PATIENCE: Duration = Duration::from_mins(2);
 
 /// A thread in a namespace that runs futures.
 #[derive(Debug)]

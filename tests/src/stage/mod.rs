@@ -60,8 +60,8 @@ impl Stage {
         for (number, _) in (1..).zip(&nodes) {
             let routes = node::pod_routes(number);
             client.ip(&routes)?;
-            let others = (1..).zip(&nodes).filter(|(other, _)| *other != number);
-            others.map(|(_, other)| other.machine().ip(&routes)).collect::<Result<()>>()?;
+            let mut others = (1..).zip(&nodes).filter(|(other, _)| *other != number);
+            others.try_for_each(|(_, other)| other.machine().ip(&routes))?;
         }
         for node in &nodes {
             // As every node has one. The client does not forward: a packet for a

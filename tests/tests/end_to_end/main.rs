@@ -2,6 +2,8 @@
 //!
 //! Needs root, iproute2, nft and the built agent (or `SHUNT_BIN`).
 
+#![expect(clippy::expect_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
 mod bridge;
 mod nodes;
 mod recovery;
