@@ -102,9 +102,9 @@ impl Stage {
         self.show()
     }
 
-    /// Removes an object.
-    pub fn delete(&mut self, kind: &str, namespace: &str, name: &str) -> Result<()> {
-        self.objects.remove(kind, namespace, name);
+    /// Removes objects of namespace `default`, given by kind and name.
+    pub fn delete_all(&mut self, objects: impl IntoIterator<Item = (&'static str, String)>) -> Result<()> {
+        objects.into_iter().for_each(|(kind, name)| self.objects.remove(kind, "default", &name));
         self.show()
     }
 

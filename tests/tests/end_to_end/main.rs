@@ -8,6 +8,7 @@ mod bridge;
 mod nodes;
 mod recovery;
 mod rolling_update;
+mod scale;
 
 use std::net::SocketAddr;
 

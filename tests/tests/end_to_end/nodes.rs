@@ -113,7 +113,7 @@ fn both_ip_versions_of_a_service_work_and_fail_alone() {
     for (host, to) in [pod, client].into_iter().flat_map(|host| ways.map(|to| (host, to))) {
         stage.wait_for_answer(host, &tcp(to)).expect("the service works");
     }
-    stage.delete("EndpointSlice", "default", "web-8080-v6").expect("deletes");
+    stage.delete_all([("EndpointSlice", "web-8080-v6".to_owned())]).expect("deletes");
     let pod = stage.node(0).expect("a node").pod(1).expect("a pod");
     let refused = Dial::new(Protocol::Tcp, at("[fd00:96::10]:80")).patience(Duration::from_secs(3));
     stage
