@@ -1,6 +1,7 @@
 //! The only folder that touches the kernel: narrow traits, each with a real form and a fake one.
 
 mod dataplane;
+mod fake;
 
 pub mod conntrack;
 pub mod monitor;
@@ -11,3 +12,4 @@ pub mod sysctl;
 pub mod takeover;
 
 pub use dataplane::{Applied, Dataplane, DataplaneError, Disposition};
+pub use fake::{Calls, FakeDataplane};
