@@ -34,7 +34,6 @@ fn missing(object: &Path) -> String {
     )
 }
 
-#[expect(clippy::print_stdout, reason = "a build script talks to cargo on standard output")]
 fn println_to_cargo(key: &str, value: &str) {
     println!("cargo::{key}={value}");
 }

@@ -2,7 +2,8 @@
 //!
 //! Data flows one way: [`watch`] (objects arrive) -> [`domain`] (what they mean) -> [`plan`] (frontends and pools) ->
 //! [`reconcile`] (gather, plan, apply, retry) -> [`kernel`] (nftables, conntrack, sysctls). [`serve`] answers health
-//! checks and metrics, [`config`] and [`cli`] are kube-proxy's own.
+//! checks and metrics, [`config`] and [`cli`] are kube-proxy's own,
+//! [`start`] puts it all together.
 
 pub mod cli;
 pub mod config;
@@ -11,4 +12,5 @@ pub mod kernel;
 pub mod plan;
 pub mod reconcile;
 pub mod serve;
+pub mod start;
 pub mod watch;

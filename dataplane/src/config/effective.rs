@@ -15,6 +15,9 @@ use super::settings::{
 };
 use super::shunt_document::ShuntConfiguration;
 
+/// Ranges that hold every address.
+const ALL_ADDRESSES: [&str; 2] = ["0.0.0.0/0", "::/0"];
+
 /// Converts documents that have passed validation. `master` is a flag only.
 pub(super) fn settings(
     document: &KubeProxyConfiguration,
@@ -30,7 +33,7 @@ pub(super) fn settings(
         masquerade_bit: u8::try_from(section.masquerade_bit).unwrap_or_default() & 31,
         masquerade_all: section.masquerade_all,
         local_mode: local_mode(document),
-        node_port_addresses: node_port_addresses(document),
+        node_port_addresses: node_port_addresses(document, mode),
         localhost_node_ports: document.iptables.localhost_node_ports.unwrap_or(true),
         sync_period: section.sync_period.to_std(),
         min_sync_period: section.min_sync_period.to_std(),
@@ -75,9 +78,17 @@ fn local_mode(document: &KubeProxyConfiguration) -> LocalMode {
     }
 }
 
-fn node_port_addresses(document: &KubeProxyConfiguration) -> NodePortAddresses {
-    let ranges: Vec<_> =
-        document.node_port_addresses.iter().flatten().filter_map(|range| parse_cidr(range)).collect();
+/// Where nothing is said, a file written for kube-proxy keeps its meaning: its iptables and ipvs modes (and no mode is
+/// iptables) accept node ports on all addresses, its nftables mode on the primary ones.
+fn node_port_addresses(document: &KubeProxyConfiguration, mode: WrittenMode) -> NodePortAddresses {
+    let written = document.node_port_addresses.as_deref().unwrap_or_default();
+    let accepted_all = matches!(mode, WrittenMode::Unset | WrittenMode::Iptables | WrittenMode::Ipvs);
+    if written.is_empty() && accepted_all {
+        return NodePortAddresses::Cidrs(
+            ALL_ADDRESSES.iter().filter_map(|range| parse_cidr(range)).collect(),
+        );
+    }
+    let ranges: Vec<_> = written.iter().filter_map(|range| parse_cidr(range)).collect();
     if ranges.is_empty() { NodePortAddresses::Primary } else { NodePortAddresses::Cidrs(ranges) }
 }
 

@@ -8,6 +8,7 @@ use crate::cli::Args;
 const WINDOWS: &str = "it is for Windows";
 const IPVS: &str = "there is no IPVS here: services are balanced by nftables";
 const MACHINE: &str = "shunt does not report the machine";
+const PACE: &str = "the agent sends a handful of requests and slows down when the server asks it to";
 const STREAMS: &str = "logs are one stream, written line by line";
 
 /// A setting without effect.
@@ -30,7 +31,7 @@ const fn inert(
     Inert { field, flag, why, is_set }
 }
 
-const INERT: [Inert; 20] = [
+const INERT: [Inert; 23] = [
     inert("featureGates", "feature-gates", "shunt has no feature gates", |d| !d.feature_gates.is_empty()),
     inert("showHiddenMetricsForVersion", "show-hidden-metrics-for-version", "shunt hides no metrics", |d| {
         !d.show_hidden_metrics_for_version.is_empty()
@@ -52,6 +53,16 @@ const INERT: [Inert; 20] = [
         !["application/vnd.kubernetes.protobuf", "application/json"]
             .contains(&d.client_connection.content_type.as_str())
     }),
+    inert("clientConnection.qps", "kube-api-qps", PACE, |d| ![0.0, 5.0].contains(&d.client_connection.qps)),
+    inert("clientConnection.burst", "kube-api-burst", PACE, |d| {
+        ![0, 10].contains(&d.client_connection.burst)
+    }),
+    inert(
+        "configSyncPeriod",
+        "config-sync-period",
+        "watches are resumed where they broke off, not repeated",
+        |d| d.config_sync_period != GoDuration::from_secs(15 * 60),
+    ),
     inert("clientConnection.acceptContentTypes", "", "answers are always JSON", |d| {
         !["", "application/json"].contains(&d.client_connection.accept_content_types.as_str())
     }),
@@ -150,14 +161,6 @@ fn mode_warnings(document: &KubeProxyConfiguration, counts: &dyn Fn(&str) -> boo
     };
     for flag in flags.into_iter().filter(|flag| counts(flag)) {
         warnings.push(format!("--{flag} has no effect {other}"));
-    }
-    let accepted_all = matches!(mode, WrittenMode::Unset | WrittenMode::Iptables | WrittenMode::Ipvs);
-    if accepted_all && document.node_port_addresses.as_ref().is_none_or(Vec::is_empty) {
-        warnings.push(
-            "nodePortAddresses is not set: node ports are accepted on the node's primary addresses only, as in \
-             kube-proxy's nftables mode; its iptables and ipvs modes accept them on all addresses"
-                .to_owned(),
-        );
     }
     warnings
 }

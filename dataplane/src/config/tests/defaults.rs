@@ -25,7 +25,8 @@ fn assert_defaults(settings: &Settings) {
     assert_eq!((settings.masquerade_bit, settings.masquerade_mark()), (14, 0x4000));
     assert!(!settings.masquerade_all);
     assert_eq!(settings.local_mode, LocalMode::ClusterCidr(vec![]));
-    assert_eq!(settings.node_port_addresses, NodePortAddresses::Primary);
+    let everywhere = vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()];
+    assert_eq!(settings.node_port_addresses, NodePortAddresses::Cidrs(everywhere));
     assert!(settings.localhost_node_ports);
     assert_eq!(settings.sync_period, MINUTE / 2);
     assert_eq!(settings.min_sync_period, Duration::from_secs(1));

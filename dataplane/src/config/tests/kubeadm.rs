@@ -19,8 +19,23 @@ fn an_untouched_kubeadm_config_map_loads() {
     defaults.client_connection.kubeconfig = "/var/lib/kube-proxy/kubeconfig.conf".into();
     defaults.hostname_override = "node-1".into();
     assert_eq!(loaded.document, defaults);
-    assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
-    assert!(loaded.warnings[0].starts_with("nodePortAddresses is not set"), "{:?}", loaded.warnings);
+    assert_eq!(loaded.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn node_port_addresses_that_nobody_chose_are_those_of_the_mode_that_was_written() {
+    let everywhere = NodePortAddresses::Cidrs(vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()]);
+    for (mode, expected) in [
+        ("", everywhere.clone()),
+        ("iptables", everywhere.clone()),
+        ("ipvs", everywhere),
+        ("nftables", NodePortAddresses::Primary),
+        ("auto", NodePortAddresses::Primary),
+    ] {
+        let edited = KUBEADM.replacen("mode: \"\"", &format!("mode: \"{mode}\""), 1);
+        let settings = load_text(&edited, &[]).unwrap().settings;
+        assert_eq!(settings.node_port_addresses, expected, "mode {mode:?}");
+    }
 }
 
 #[test]

@@ -88,9 +88,12 @@ fn modes_that_are_not_ours_are_taken_as_auto_with_a_warning() {
 }
 
 #[test]
-fn node_ports_on_fewer_addresses_than_in_iptables_mode_are_announced() {
-    for (lines, count) in [("", 1), ("mode: auto\n", 0), ("nodePortAddresses: [10.0.0.0/8]\n", 0)] {
-        assert_eq!(load_lines(lines).unwrap().warnings.len(), count, "{lines}");
+fn limits_that_nothing_keeps_to_are_announced_when_they_were_changed() {
+    let text = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n\
+                clientConnection: {qps: 50, burst: 100}\nconfigSyncPeriod: 1m\n";
+    let warnings = load_text(text, &[]).unwrap().warnings;
+    for field in ["clientConnection.qps", "clientConnection.burst", "configSyncPeriod"] {
+        assert_eq!(warnings.iter().filter(|warning| warning.starts_with(field)).count(), 1, "{warnings:?}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! The connection to the API server.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -8,10 +9,12 @@ use http::header::USER_AGENT;
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use kube::client::ConfigExt;
+use kube::client::{ClientBuilder, ConfigExt};
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use tower::{BoxError, ServiceBuilder};
+
+use crate::serve::{ApiRequestCounter, Metrics};
 
 /// Long enough for two attempts of the kernel.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -64,15 +67,18 @@ pub enum ClientError {
     Credentials(#[source] Box<kube::Error>),
 }
 
-/// Makes the client for the API server; does not connect yet. Must be called within a tokio runtime.
-pub async fn client(settings: &ClientSettings) -> Result<Client, ClientError> {
+/// Makes the client for the API server; does not connect yet. Requests are counted in `metrics`. Must be
+/// called within a tokio runtime.
+pub async fn client(settings: &ClientSettings, metrics: Option<Arc<Metrics>>) -> Result<Client, ClientError> {
     // Another crate may have chosen a provider before; then it stays.
     drop(rustls::crypto::ring::default_provider().install_default());
     let mut config = config(settings).await?;
     config.headers.push((USER_AGENT, HeaderValue::from_static(concat!("shunt/", env!("CARGO_PKG_VERSION")))));
     // The watch loop does its own waiting.
     config.default_retry = false;
-    build(config).map_err(|error| ClientError::Credentials(Box::new(error)))
+    let host = config.cluster_url.authority().map_or("", http::uri::Authority::as_str);
+    let counter = metrics.map(|metrics| ApiRequestCounter::new(metrics, host));
+    build(config, counter).map_err(|error| ClientError::Credentials(Box::new(error)))
 }
 
 async fn config(settings: &ClientSettings) -> Result<Config, ClientError> {
@@ -103,15 +109,16 @@ fn parse_master(master: &str) -> Result<http::Uri, ClientError> {
     text.parse().map_err(|source| ClientError::Master { master: master.to_owned(), source })
 }
 
-fn build(config: Config) -> kube::Result<Client> {
+fn build(config: Config, counter: Option<ApiRequestCounter>) -> kube::Result<Client> {
     // Through a proxy the other end of the connection is the proxy: probing it says nothing about the API server, and
     // the deadline of each watch has to do.
     if config.proxy_url.is_some() {
-        return Client::try_from(config);
+        return Ok(ClientBuilder::try_from(config)?.with_layer(&tower::util::option_layer(counter)).build());
     }
     let connector = config.rustls_https_connector_with_connector(tcp_connector())?;
     let http = HttpClient::builder(TokioExecutor::new()).pool_idle_timeout(POOL_IDLE).build(connector);
     let service = ServiceBuilder::new()
+        .option_layer(counter)
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
@@ -142,7 +149,7 @@ mod tests {
             kubeconfig: Some("/nonexistent/kubeconfig".into()),
             ..ClientSettings::default()
         };
-        let error = client(&settings).await.err().unwrap();
+        let error = client(&settings, None).await.err().unwrap();
         assert_eq!(error.to_string(), "kubeconfig /nonexistent/kubeconfig");
     }
 
@@ -153,7 +160,7 @@ mod tests {
         let text = "apiVersion: v1\nkind: Config\ncurrent-context: a\ncontexts:\n- name: a\n  context: {cluster: b, user: c}\n";
         std::fs::write(&path, text).unwrap();
         let settings = ClientSettings { kubeconfig: Some(path), ..ClientSettings::default() };
-        assert!(matches!(client(&settings).await, Err(ClientError::Kubeconfig { .. })));
+        assert!(matches!(client(&settings, None).await, Err(ClientError::Kubeconfig { .. })));
     }
 
     #[tokio::test]
@@ -168,7 +175,7 @@ mod tests {
             master: master.map(str::to_owned),
         };
         assert_eq!(config(&of(None)).await.unwrap().cluster_url, "https://10.0.0.1:6443/");
-        assert!(client(&of(None)).await.is_ok(), "a client with TLS");
+        assert!(client(&of(None), None).await.is_ok(), "a client with TLS");
         assert_eq!(config(&of(Some(""))).await.unwrap().cluster_url, "https://10.0.0.1:6443/");
         assert_eq!(config(&of(Some("10.0.0.9:8080"))).await.unwrap().cluster_url, "http://10.0.0.9:8080/");
     }
@@ -176,7 +183,7 @@ mod tests {
     #[tokio::test]
     async fn a_master_that_is_no_address_is_refused() {
         let settings = ClientSettings { kubeconfig: None, master: Some("https://a b".to_owned()) };
-        assert!(matches!(client(&settings).await, Err(ClientError::Master { .. })));
+        assert!(matches!(client(&settings, None).await, Err(ClientError::Master { .. })));
     }
 
     #[tokio::test]

@@ -63,7 +63,7 @@ use crate::watch::ErrorReason;
 
 async fn client_of(server: &Server) -> kube::Client {
     let master = Some(format!("http://{}", server.address));
-    client(&ClientSettings { kubeconfig: None, master }).await.unwrap()
+    client(&ClientSettings { kubeconfig: None, master }, None).await.unwrap()
 }
 
 fn service(name: &str, version: &str, ip: &str) -> Value {

@@ -1,0 +1,112 @@
+//! Which dataplane runs, and how it is set up.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::sync::Notify;
+
+use crate::config::{Mode, NodePortAddresses, Settings};
+use crate::domain::{IpFamily, LocalDetector, Node};
+use crate::kernel::nftables::{self, Monitor, Nftables};
+use crate::kernel::probe::{Need, ProbeOptions, probe_kernel};
+use crate::kernel::{Dataplane, DataplaneError};
+use crate::plan::PerFamily;
+
+/// Pause before listening again after the kernel's notifications failed.
+const MONITOR_RETRY: Duration = Duration::from_secs(1);
+
+/// The local detectors of both families.
+pub(super) fn detectors(settings: &Settings, node: &Node) -> anyhow::Result<PerFamily<LocalDetector>> {
+    let mut detectors = PerFamily::default();
+    for family in IpFamily::ALL {
+        *detectors.get_mut(family) = settings.local_detector(family, node)?;
+    }
+    Ok(detectors)
+}
+
+/// Families that this kernel has.
+pub(super) fn families() -> Vec<IpFamily> {
+    let has_ipv6 = Path::new("/proc/net/if_inet6").exists();
+    IpFamily::ALL.into_iter().filter(|family| *family == IpFamily::V4 || has_ipv6).collect()
+}
+
+/// The open dataplane.
+pub(super) struct Opened {
+    pub(super) dataplane: Box<dyn Dataplane>,
+    /// The netlink port its changes come from.
+    pub(super) port: u32,
+}
+
+/// Opens the dataplane that was asked for; this build has one for every mode.
+pub(super) fn open(settings: &Settings, detectors: &PerFamily<LocalDetector>) -> anyhow::Result<Opened> {
+    let nftables = Nftables::new(&nftables_settings(settings, detectors)).context("nftables mode")?;
+    for warning in nftables.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let port = nftables.port().context("nftables mode")?;
+    Ok(Opened { dataplane: Box::new(nftables), port })
+}
+
+/// What mode `auto` saw of the kernel, a line for each thing that eBPF would be needed for.
+pub(super) fn kernel_notes(settings: &Settings) -> Vec<String> {
+    if settings.mode != Mode::Auto {
+        return Vec::new();
+    }
+    let cgroup = Some(settings.ebpf.cgroup_root.clone());
+    let report = probe_kernel(&ProbeOptions { cgroup, ..ProbeOptions::default() });
+    let needs = [Need::Datapath, Need::SocketLb, Need::Acceleration];
+    let notes: Vec<_> = needs.into_iter().map(|need| report.summary(need)).collect();
+    tracing::info!("mode auto: nftables, the dataplane of this build");
+    for note in &notes {
+        tracing::debug!("kernel: {note}");
+    }
+    notes
+}
+
+fn nftables_settings(settings: &Settings, detectors: &PerFamily<LocalDetector>) -> nftables::Settings {
+    nftables::Settings {
+        families: families().into_iter().map(|family| (family, detectors.get(family).clone())).collect(),
+        masquerade_mark: settings.masquerade_mark(),
+        masquerade_all: settings.masquerade_all,
+    }
+}
+
+/// Removes every dataplane's objects.
+pub(super) fn cleanup() -> Result<(), DataplaneError> {
+    nftables::cleanup()
+}
+
+/// Node ports on 127.0.0.1 were asked for by naming a loopback range: they need `route_localnet`.
+pub(super) fn wants_localnet(settings: &Settings) -> bool {
+    match &settings.node_port_addresses {
+        NodePortAddresses::Primary => false,
+        NodePortAddresses::Cidrs(cidrs) => {
+            cidrs.iter().any(|cidr| cidr.addr().is_ipv4() && cidr.addr().is_loopback())
+        }
+    }
+}
+
+/// Signals `changed` whenever somebody else than the socket `own` changes our tables. For after the first sync: before,
+/// every element of it would be news.
+pub(super) fn spawn_monitor(own: u32, changed: Arc<Notify>) {
+    tokio::spawn(async move {
+        loop {
+            if let Err(error) = watch_tables(own, &changed).await {
+                tracing::warn!("watching for changes of the nftables tables: {error}");
+            }
+            // Whatever was missed meanwhile is found by the audit this asks for.
+            changed.notify_one();
+            tokio::time::sleep(MONITOR_RETRY).await;
+        }
+    });
+}
+
+async fn watch_tables(own: u32, changed: &Notify) -> std::io::Result<()> {
+    let mut monitor = Monitor::new(own)?;
+    loop {
+        monitor.changed_by_others().await?;
+        changed.notify_one();
+    }
+}

@@ -1,0 +1,150 @@
+//! The running agent: starts its tasks and ends with the first that ends.
+
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use jiff::Timestamp;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::dataplane::Opened;
+use super::observer::{Shown, observer, spawn_servers};
+use super::{dataplane, init, node_cidr, source};
+use crate::cli::Args;
+use crate::config::{Loaded, LocalMode, NodePortAddresses, Settings, watch_file};
+use crate::domain::{IpFamily, ObjectKind};
+use crate::kernel::conntrack::NetlinkConntrack;
+use crate::kernel::monitor::AddressMonitor;
+use crate::plan::{self, PlanSettings};
+use crate::reconcile::{Agent, AgentParts, ClientClasses, Engine, QueryHandle};
+use crate::serve::{Clock, HealthMonitor, LogHandle, Metrics, ServiceSeries};
+
+/// Threads of the runtime: one for the agent's task, one for everything that waits.
+const THREADS: usize = 2;
+
+/// Runs the agent until it is stopped by a signal, or cannot go on.
+pub(super) fn run(args: &Args, loaded: Loaded, logs: LogHandle) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    let config_file = args.config_file().map(ToOwned::to_owned);
+    runtime.block_on(async move {
+        let stop = CancellationToken::new();
+        let changed = config_file.as_deref().map(watch_file).transpose()?;
+        let agent = start(loaded, logs, stop.clone());
+        tokio::select! {
+            ended = agent => ended,
+            signal = stopped() => { signal?; stop.cancel(); Ok(ExitCode::SUCCESS) }
+            () = async { match changed { Some(changed) => changed.await, None => std::future::pending().await } } => {
+                Err(anyhow!("the configuration file has changed; ending, to be started again with the new one"))
+            }
+        }
+    })
+}
+
+async fn stopped() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: ending; what is programmed stays"),
+        _ = interrupt.recv() => tracing::info!("interrupted: ending; what is programmed stays"),
+    }
+    Ok(())
+}
+
+async fn start(loaded: Loaded, logs: LogHandle, stop: CancellationToken) -> anyhow::Result<ExitCode> {
+    let started = Timestamp::now();
+    let settings = loaded.settings.clone();
+    init::prepare(&settings);
+    let metrics = Arc::new(Metrics::new(ServiceSeries::Off)?);
+    let health = Arc::new(HealthMonitor::new(settings.sync_period * 2, Clock::System));
+    let mut source = source::start(&settings, &metrics, &health).await?;
+    let (queries, asked) = QueryHandle::channel();
+    let (events, watches) = (Arc::clone(&source.sink), source.handle.status());
+    let mut servers = spawn_servers(Shown {
+        loaded: &loaded,
+        metrics: &metrics,
+        health: &health,
+        events: &events,
+        queries,
+        logs,
+        started,
+    })?;
+    let (node, early) = node_cidr::wait(&settings, &mut source.events).await?;
+    let detectors = dataplane::detectors(&settings, &node)?;
+    let families = dataplane::families();
+    let primary = settings.primary_family().unwrap_or(IpFamily::V4);
+    for warning in settings.check_families(primary, families.len() > 1, &node)? {
+        tracing::warn!("{warning}");
+    }
+    let Opened { dataplane, port } = dataplane::open(&settings, &detectors)?;
+    let kernel_changed = Arc::new(Notify::new());
+    let kernel_notes = Arc::new(OnceLock::new());
+    let parts = AgentParts {
+        engine: Engine::new(
+            plan_settings(&settings),
+            required(),
+            dataplane,
+            Box::new(NetlinkConntrack::new()),
+        ),
+        early,
+        events: source.events,
+        queries: asked,
+        addresses: AddressMonitor::new().context("watching the node's addresses")?,
+        kernel_changed: Arc::clone(&kernel_changed),
+        observer: observer(&settings, metrics, health, events, watches, started),
+        kernel_notes: Arc::clone(&kernel_notes),
+        classes: ClientClasses { detectors, masquerade_all: settings.masquerade_all },
+        min_interval: min_interval(&settings),
+        sync_period: settings.sync_period,
+        follows_pod_cidrs: settings.local_mode == LocalMode::NodeCidr,
+        after_first_sync: Some(Box::new(move || {
+            dataplane::spawn_monitor(port, kernel_changed);
+            after_first_sync(&settings);
+            kernel_notes.get_or_init(|| dataplane::kernel_notes(&settings));
+        })),
+        stop,
+    };
+    tokio::select! {
+        ended = Box::pin(Agent::new(parts).run()) => { ended?; Ok(ExitCode::SUCCESS) }
+        Some(failed) = servers.join_next() => Err(failed.context("a server's task ended")?.into()),
+    }
+}
+
+fn required() -> [ObjectKind; 4] {
+    [ObjectKind::Service, ObjectKind::EndpointSlice, ObjectKind::Node, ObjectKind::ServiceCidr]
+}
+
+fn plan_settings(settings: &Settings) -> PlanSettings {
+    PlanSettings {
+        bind_address: settings.bind_address,
+        node_port_addresses: match &settings.node_port_addresses {
+            NodePortAddresses::Primary => plan::NodePortAddresses::Primary,
+            NodePortAddresses::Cidrs(cidrs) => plan::NodePortAddresses::Cidrs(cidrs.clone()),
+        },
+        ..PlanSettings::new(settings.node_name.as_str())
+    }
+}
+
+/// kube-proxy's default of a second is there to collect changes for an expensive sync; ours cost what they change. Only
+/// a longer time is somebody's decision.
+fn min_interval(settings: &Settings) -> Duration {
+    let default = Duration::from_secs(1);
+    if settings.min_sync_period > default { settings.min_sync_period } else { Duration::ZERO }
+}
+
+/// Rules of a kube-proxy go only now that ours are in place, and the kernel loads connection tracking with our rules.
+fn after_first_sync(settings: &Settings) {
+    if let Err(error) = init::conntrack(&settings.conntrack) {
+        tracing::error!("{error:#}");
+    }
+    if dataplane::wants_localnet(settings) {
+        init::localnet();
+    }
+    init::take_over();
+}
