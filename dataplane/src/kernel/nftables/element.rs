@@ -130,15 +130,26 @@ impl Element {
         Self { key: start.address(range.network()), extent, value: Value::None }
     }
 
-    /// A range in a set of single addresses: its first address, and the first one behind it (if there is one).
-    pub(super) fn range(range: &IpNet) -> impl Iterator<Item = Self> {
-        let start = Self::member(Bytes::new().address(range.network()));
-        let behind = successor(range.broadcast()).map(|address| Self {
-            key: Key::new().address(address),
-            extent: Extent::Behind,
-            value: Value::None,
+    /// Ranges in a set of single addresses, sorted and disjoint: for each its first address, and the first one behind
+    /// it (if there is one). As `nft` does, the gap before the first range ends with an element of its own.
+    pub(super) fn ranges(ranges: &[IpNet]) -> Vec<Self> {
+        let at = |address, extent| Self { key: Key::new().address(address), extent, value: Value::None };
+        let gap = ranges
+            .first()
+            .filter(|first| first.network() != zero(first.addr()))
+            .map(|first| zero(first.addr()));
+        let bounds = ranges.iter().flat_map(|range| {
+            let behind = successor(range.broadcast()).map(|address| at(address, Extent::Behind));
+            std::iter::once(at(range.network(), Extent::Start)).chain(behind)
         });
-        std::iter::once(start).chain(behind)
+        gap.map(|zero| at(zero, Extent::Behind)).into_iter().chain(bounds).collect()
+    }
+}
+
+const fn zero(like: IpAddr) -> IpAddr {
+    match like {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     }
 }
 

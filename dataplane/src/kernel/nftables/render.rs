@@ -168,9 +168,9 @@ pub(super) fn globals(globals: &Globals, family: IpFamily) -> Vec<Placed> {
     let node_ports =
         addresses.map(|address| (StaticSet::NodePortIps, Element::member(Key::new().address(*address))));
     let ranges: Vec<_> = globals.service_cidrs.iter().copied().collect();
-    let cidrs =
-        merged(&ranges, family).into_iter().flat_map(|range| Element::range(&range).collect::<Vec<_>>());
-    node_ports.chain(cidrs.map(|element| (StaticSet::ServiceCidrs, element))).collect()
+    let cidrs = merged(&ranges, family);
+    let ranges = Element::ranges(&cidrs).into_iter().map(|element| (StaticSet::ServiceCidrs, element));
+    node_ports.chain(ranges).collect()
 }
 
 /// A connection to 127.0.0.1 can be led elsewhere (with `route_localnet`); one to `::1` cannot leave the node.
