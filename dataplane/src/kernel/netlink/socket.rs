@@ -68,7 +68,8 @@ impl Socket {
         loop {
             match recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
                 Ok(length) => {
-                    Messages::new(self.buffer.get(..length).unwrap_or_default()).for_each(&mut each)
+                    let messages = Messages::new(self.buffer.get(..length).unwrap_or_default());
+                    messages.for_each(&mut each);
                 }
                 Err(nix::errno::Errno::EAGAIN) => return Ok(()),
                 Err(error) => return Err(error.into()),

@@ -43,11 +43,7 @@ fn attributes(data: &mut Writer<'_>, expression: &Expression) {
         Expression::Payload { base, offset, length, to } => {
             data.u32(1, to.number()).u32(2, *base).u32(3, *offset).u32(4, *length);
         }
-        // Destination register and key; for ct, and for meta with a source register.
-        Expression::Meta { key, to } => {
-            data.u32(1, to.number()).u32(2, *key);
-        }
-        Expression::Ct { key, to } => {
+        Expression::Meta { key, to } | Expression::Ct { key, to } => {
             data.u32(1, to.number()).u32(2, *key);
         }
         Expression::SetMark { from } => {

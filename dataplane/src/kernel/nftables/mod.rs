@@ -15,6 +15,7 @@
 //! operations), [`encode`]. Talking to the kernel: [`read`], [`table`], [`probe`], [`watch`].
 
 mod compare;
+mod dataplane;
 mod element;
 mod encode;
 mod encode_expression;
@@ -23,7 +24,6 @@ mod layout;
 mod marks;
 mod model;
 mod name;
-mod nftables;
 mod operation;
 mod probe;
 mod read;
@@ -36,6 +36,6 @@ mod unit;
 mod userdata;
 mod watch;
 
-pub use nftables::{Nftables, cleanup};
+pub use dataplane::{Nftables, cleanup};
 pub use settings::Settings;
 pub use watch::Monitor;

@@ -170,7 +170,9 @@ fn count(users: &mut HashMap<Placed, i64>, elements: Vec<Placed>, by: i64) {
 /// Removes what is only in `old` and adds what is only in `new`. An element whose value differs is both.
 fn replace(difference: &mut Difference, old: Vec<Placed>, new: Vec<Placed>) {
     if old.is_empty() {
-        new.into_iter().for_each(|placed| difference.push(true, placed));
+        for placed in new {
+            difference.push(true, placed);
+        }
         return;
     }
     let mut gone: HashSet<Placed> = old.into_iter().collect();
@@ -181,5 +183,7 @@ fn replace(difference: &mut Difference, old: Vec<Placed>, new: Vec<Placed>) {
     }
     let mut gone: Vec<_> = gone.into_iter().collect();
     gone.sort_unstable();
-    gone.into_iter().for_each(|placed| difference.push(false, placed));
+    for placed in gone {
+        difference.push(false, placed);
+    }
 }

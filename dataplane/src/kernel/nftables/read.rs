@@ -52,7 +52,7 @@ impl Reader<'_> {
 
     fn table_flags(&mut self) -> io::Result<Option<u32>> {
         let payload = self.payload(encode::table_name);
-        let kind = (self.kind(message::GET_TABLE), 0);
+        let kind = (nftables_message(message::GET_TABLE), 0);
         let answer = self.socket.request(kind, &payload, |flags: &mut u32, message| {
             *flags = attributes(&message).and_then(|bytes| find_u32(bytes, TABLE_FLAGS)).unwrap_or(0);
         });
@@ -97,7 +97,7 @@ impl Reader<'_> {
         mut each: impl FnMut(&mut T, &[u8]),
     ) -> io::Result<T> {
         let payload = self.payload(request);
-        self.socket.request((self.kind(kind), libc::NLM_F_DUMP), &payload, |answer, message| {
+        self.socket.request((nftables_message(kind), libc::NLM_F_DUMP), &payload, |answer, message| {
             if let Some(bytes) = attributes(&message) {
                 each(answer, bytes);
             }
@@ -108,11 +108,6 @@ impl Reader<'_> {
         let mut bytes = vec![encode::protocol_family(self.family), 0, 0, 0];
         attributes(&mut Writer::new(&mut bytes));
         bytes
-    }
-
-    #[expect(clippy::unused_self, reason = "reads better beside the other steps of a request")]
-    const fn kind(&self, message: u16) -> u16 {
-        nftables_message(message)
     }
 }
 

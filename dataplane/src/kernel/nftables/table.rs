@@ -135,11 +135,11 @@ impl FamilyTable {
     fn create(&mut self, unit: &Unit, operations: &mut Vec<Operation>) {
         let Parts { chain, set } = unit.parts(&self.settings);
         self.rules += chain.rules.len();
-        operations.extend(self.revive(Operation::DeleteChain(Arc::clone(&chain.name))));
+        operations.extend(self.revive(&Operation::DeleteChain(Arc::clone(&chain.name))));
         let mut filling = None;
         if let Some((definition, elements)) = set {
             let name = Arc::clone(&definition.name);
-            operations.extend(self.revive(Operation::DeleteSet(Arc::clone(&name))));
+            operations.extend(self.revive(&Operation::DeleteSet(Arc::clone(&name))));
             operations.push(Operation::AddSet(definition));
             filling = Some(Operation::AddElements(name, elements));
         }
@@ -148,8 +148,8 @@ impl FamilyTable {
     }
 
     /// If the deletion of this object is still to come: calls it off, and empties the object instead.
-    fn revive(&mut self, deletion: Operation) -> Option<Operation> {
-        let index = self.leftovers.iter().position(|leftover| *leftover == deletion)?;
+    fn revive(&mut self, deletion: &Operation) -> Option<Operation> {
+        let index = self.leftovers.iter().position(|leftover| leftover == deletion)?;
         match self.leftovers.remove(index) {
             Operation::DeleteChain(name) => Some(Operation::ClearChain(name)),
             Operation::DeleteSet(name) => Some(Operation::ClearSet(name)),

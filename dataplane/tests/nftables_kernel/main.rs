@@ -1,0 +1,10 @@
+//! The nftables dataplane against the real kernel. Each test has a network namespace of its own and needs root and `nft`.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::print_stderr, reason = "figures for whoever runs the tests")]
+
+mod changes;
+mod fixtures;
+mod neighbours;
+mod speed;
+mod state;
+mod traffic;
