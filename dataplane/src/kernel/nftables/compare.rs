@@ -187,3 +187,6 @@ impl Steps {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -136,8 +136,8 @@ impl Element {
         let at = |address, extent| Self { key: Key::new().address(address), extent, value: Value::None };
         let gap = ranges
             .first()
-            .filter(|first| first.network() != zero(first.addr()))
-            .map(|first| zero(first.addr()));
+            .filter(|first| !first.network().is_unspecified())
+            .map(|first| unspecified(IpFamily::of(first.addr())));
         let bounds = ranges.iter().flat_map(|range| {
             let behind = successor(range.broadcast()).map(|address| at(address, Extent::Behind));
             std::iter::once(at(range.network(), Extent::Start)).chain(behind)
@@ -146,10 +146,11 @@ impl Element {
     }
 }
 
-const fn zero(like: IpAddr) -> IpAddr {
-    match like {
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+/// The address of all zeros.
+pub(super) const fn unspecified(family: IpFamily) -> IpAddr {
+    match family {
+        IpFamily::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpFamily::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     }
 }
 
@@ -179,7 +180,11 @@ pub(super) fn owner(set: StaticSet, family: IpFamily, element: &Element) -> Opti
         StaticSet::ServiceNodePorts | StaticSet::NoEndpointNodePorts => (By::NodePort, None),
         StaticSet::Endpoints(protocol, by, _) => (by, Some(protocol)),
         StaticSet::SourceRanges(protocol) => (By::Address, Some(protocol)),
-        StaticSet::NodePortIps | StaticSet::ClusterIps | StaticSet::ServiceCidrs | StaticSet::Hairpins => {
+        StaticSet::NodePortIps
+        | StaticSet::NodePortLoopbackIps
+        | StaticSet::ClusterIps
+        | StaticSet::ServiceCidrs
+        | StaticSet::Hairpins => {
             return None;
         }
     };

@@ -243,6 +243,14 @@ impl Rule {
         rule.with(mask).with(Expression::Compare { register: Register::FIRST, how, with: address })
     }
 
+    /// IPv4: the destination is in 127.0.0.0/8.
+    pub(super) fn destination_is_loopback(self) -> Self {
+        let offset = source_offset(IpFamily::V4) + 4;
+        let load =
+            Expression::Payload { base: number::PAYLOAD_NETWORK, offset, length: 1, to: Register::FIRST };
+        self.with(load).equals(Register::FIRST, [127])
+    }
+
     /// The interface the packet came in through has (or does not have) this name, or a name that starts so.
     pub(super) fn input_interface(self, how: Comparison, name: &str, prefix: bool) -> Self {
         let mut with: Vec<u8> = name.bytes().take(15).collect();

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::expression::{Expression, Load, LookupTarget, Rule, Verdict, number};
+use super::expression::{Comparison, Expression, Load, LookupTarget, Rule, Verdict, number};
 use super::set::StaticSet;
 use super::settings::FamilySettings;
 use crate::domain::{IpFamily, Protocol};
@@ -58,7 +58,7 @@ pub(super) fn chains(settings: &FamilySettings) -> Vec<Chain> {
         Chain::new(CHECK_INPUT, check_input(family)),
         Chain::new(CHECK_FORWARD, check_forward(family)),
         base("nat-prerouting", ("nat", PREROUTING, DSTNAT), services(family)),
-        base("nat-output", ("nat", OUTPUT, DSTNAT), services(family)),
+        base("nat-output", ("nat", OUTPUT, DSTNAT), services_of_the_node(family)),
         base("nat-postrouting", ("nat", POSTROUTING, SRCNAT), masquerade(settings)),
         base("filter-input", ("filter", INPUT, FILTER), vec![new_connections_to(CHECK_INPUT)]),
         base("filter-forward", ("filter", FORWARD, FILTER), vec![new_connections_to(CHECK_FORWARD)]),
@@ -76,14 +76,23 @@ const NODE_PORT: [Load; 2] = [Load::Protocol, Load::Port];
 fn services(family: IpFamily) -> Vec<Rule> {
     vec![
         Rule::new().look_up(family, &SERVICE, &StaticSet::ServiceIps.name(), LookupTarget::Verdict),
-        node_ports(family, StaticSet::ServiceNodePorts),
+        node_ports(family, StaticSet::NodePortIps, StaticSet::ServiceNodePorts),
     ]
 }
 
-fn node_ports(family: IpFamily, verdicts: StaticSet) -> Rule {
-    Rule::new()
-        .look_up(family, &[Load::Destination], &StaticSet::NodePortIps.name(), LookupTarget::Member)
-        .look_up(family, &NODE_PORT, &verdicts.name(), LookupTarget::Verdict)
+/// Only the node itself may use node ports on loopback addresses.
+fn services_of_the_node(family: IpFamily) -> Vec<Rule> {
+    let loopback = node_ports(family, StaticSet::NodePortLoopbackIps, StaticSet::ServiceNodePorts);
+    services(family).into_iter().chain([loopback]).collect()
+}
+
+fn node_ports(family: IpFamily, addresses: StaticSet, verdicts: StaticSet) -> Rule {
+    Rule::new().look_up(family, &[Load::Destination], &addresses.name(), LookupTarget::Member).look_up(
+        family,
+        &NODE_PORT,
+        &verdicts.name(),
+        LookupTarget::Verdict,
+    )
 }
 
 fn no_endpoints(family: IpFamily) -> Rule {
@@ -91,7 +100,13 @@ fn no_endpoints(family: IpFamily) -> Rule {
 }
 
 fn check_input(family: IpFamily) -> Vec<Rule> {
-    vec![no_endpoints(family), node_ports(family, StaticSet::NoEndpointNodePorts)]
+    let node_ports = node_ports(family, StaticSet::NodePortIps, StaticSet::NoEndpointNodePorts);
+    // `route_localnet`, which node ports on 127.0.0.1 need, must not open loopback listeners to the network.
+    let martians = (family == IpFamily::V4).then(|| {
+        let rule = Rule::new().input_interface(Comparison::NotEqual, "lo", false);
+        rule.destination_is_loopback().verdict(Verdict::Drop)
+    });
+    [no_endpoints(family), node_ports].into_iter().chain(martians).collect()
 }
 
 fn check_forward(family: IpFamily) -> Vec<Rule> {

@@ -28,6 +28,8 @@ mod operation;
 mod probe;
 mod read;
 mod render;
+#[cfg(test)]
+mod samples;
 mod set;
 mod settings;
 mod sticky;

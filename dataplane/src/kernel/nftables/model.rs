@@ -187,3 +187,6 @@ fn replace(difference: &mut Difference, old: Vec<Placed>, new: Vec<Placed>) {
         difference.push(false, placed);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::element::{Element, owner};
+use super::element::{Element, Key, owner, unspecified};
 use super::encode::{self, number};
 use super::expression::Rule;
 use super::layout::Chain;
@@ -120,7 +120,20 @@ impl<'a> Transaction<'a> {
             other => {
                 self.origins.push((index, 0));
                 push_single(&mut self.batch, index, other);
+                if let Operation::AddSet(set) = other {
+                    self.shrink(index, set);
+                }
             }
+        }
+    }
+
+    /// The kernel allots the table of a set that packets fill for the most keys it may have: 2 MiB each. Removing a key
+    /// makes it notice that there are few.
+    fn shrink(&mut self, index: usize, set: &SetDefinition) {
+        if set.timeout.is_some() {
+            let key = [Element::member(Key::new().address(unspecified(set.family)))];
+            self.push_elements(index, (message::NEW_ELEMENTS, libc::NLM_F_CREATE), &set.name, &key);
+            self.push_elements(index, (message::DELETE_ELEMENTS, 0), &set.name, &key);
         }
     }
 
@@ -251,3 +264,6 @@ impl Operation {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

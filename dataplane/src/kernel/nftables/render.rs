@@ -163,10 +163,10 @@ fn merged(ranges: &[IpNet], family: IpFamily) -> Vec<IpNet> {
 
 /// The elements that stand for what belongs to no Service.
 pub(super) fn globals(globals: &Globals, family: IpFamily) -> Vec<Placed> {
-    let usable = |address: &&IpAddr| IpFamily::of(**address) == family && accepts_node_ports(**address);
-    let addresses = globals.node_port_addresses.iter().filter(usable);
-    let node_ports =
-        addresses.map(|address| (StaticSet::NodePortIps, Element::member(Key::new().address(*address))));
+    let addresses = globals.node_port_addresses.iter().filter(|address| IpFamily::of(**address) == family);
+    let node_ports = addresses.filter_map(|address| {
+        Some((node_port_set(*address)?, Element::member(Key::new().address(*address))))
+    });
     let ranges: Vec<_> = globals.service_cidrs.iter().copied().collect();
     let cidrs = merged(&ranges, family);
     let ranges = Element::ranges(&cidrs).into_iter().map(|element| (StaticSet::ServiceCidrs, element));
@@ -174,9 +174,13 @@ pub(super) fn globals(globals: &Globals, family: IpFamily) -> Vec<Placed> {
 }
 
 /// A connection to 127.0.0.1 can be led elsewhere (with `route_localnet`); one to `::1` cannot leave the node.
-fn accepts_node_ports(address: IpAddr) -> bool {
+const fn node_port_set(address: IpAddr) -> Option<StaticSet> {
     match address {
-        IpAddr::V4(_) => true,
-        IpAddr::V6(address) => !address.is_loopback(),
+        IpAddr::V4(address) if address.is_loopback() => Some(StaticSet::NodePortLoopbackIps),
+        IpAddr::V6(address) if address.is_loopback() => None,
+        IpAddr::V4(_) | IpAddr::V6(_) => Some(StaticSet::NodePortIps),
     }
 }
+
+#[cfg(test)]
+mod tests;

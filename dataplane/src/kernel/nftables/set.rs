@@ -31,6 +31,8 @@ pub(super) enum StaticSet {
     ServiceNodePorts,
     /// Addresses of this node that accept node ports.
     NodePortIps,
+    /// The same for 127.0.0.0/8, for connections of the node itself only.
+    NodePortLoopbackIps,
     /// (Address .) port . slot -> endpoint address . port.
     Endpoints(Protocol, By, Scope),
     /// Address . port . source, for load balancer addresses that not everybody may use.
@@ -86,6 +88,7 @@ impl StaticSet {
             Self::ServiceIps,
             Self::ServiceNodePorts,
             Self::NodePortIps,
+            Self::NodePortLoopbackIps,
             Self::NoEndpointServices,
             Self::NoEndpointNodePorts,
             Self::ClusterIps,
@@ -106,6 +109,7 @@ impl StaticSet {
             Self::ServiceIps => "service-ips".into(),
             Self::ServiceNodePorts => "service-nodeports".into(),
             Self::NodePortIps => "nodeport-ips".into(),
+            Self::NodePortLoopbackIps => "nodeport-loopback-ips".into(),
             Self::NoEndpointServices => "no-endpoint-services".into(),
             Self::NoEndpointNodePorts => "no-endpoint-nodeports".into(),
             Self::ClusterIps => "cluster-ips".into(),
@@ -123,7 +127,9 @@ impl StaticSet {
         match self {
             Self::ServiceIps | Self::NoEndpointServices => vec![Address, Protocol, Port],
             Self::ServiceNodePorts | Self::NoEndpointNodePorts => vec![Protocol, Port],
-            Self::NodePortIps | Self::ClusterIps | Self::ServiceCidrs => vec![Address],
+            Self::NodePortIps | Self::NodePortLoopbackIps | Self::ClusterIps | Self::ServiceCidrs => {
+                vec![Address]
+            }
             Self::Endpoints(_, By::Address, _) => vec![Address, Port, Slot],
             Self::Endpoints(_, By::NodePort, _) => vec![Port, Slot],
             Self::SourceRanges(_) => vec![Address, Port, Address],
@@ -139,6 +145,7 @@ impl StaticSet {
             | Self::NoEndpointNodePorts => Data::Verdict,
             Self::Endpoints(..) => Data::Endpoint,
             Self::NodePortIps
+            | Self::NodePortLoopbackIps
             | Self::SourceRanges(_)
             | Self::ClusterIps
             | Self::ServiceCidrs

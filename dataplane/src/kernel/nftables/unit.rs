@@ -283,3 +283,6 @@ fn local_pods(settings: &FamilySettings) -> Vec<Rule> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
