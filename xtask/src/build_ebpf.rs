@@ -55,3 +55,33 @@ fn copy_if_changed(from: &Path, to: &Path) -> Result<()> {
     process::say(&format!("new BPF object {}", to.display()));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_that_did_not_change_is_not_written_again() {
+        let folder = env::temp_dir().join(format!("shunt-object-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let (built, kept) = (folder.join("built"), folder.join("kept"));
+        fs::write(&built, "one").unwrap();
+        copy_if_changed(&built, &kept).unwrap();
+        let long_ago = std::time::SystemTime::UNIX_EPOCH;
+        fs::File::options().write(true).open(&kept).unwrap().set_modified(long_ago).unwrap();
+
+        copy_if_changed(&built, &kept).unwrap();
+        assert_eq!(fs::metadata(&kept).unwrap().modified().unwrap(), long_ago);
+
+        fs::write(&built, "two").unwrap();
+        copy_if_changed(&built, &kept).unwrap();
+        assert_eq!(fs::read_to_string(&kept).unwrap(), "two");
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_build_that_left_nothing_is_an_error_that_names_the_file() {
+        let error = copy_if_changed(Path::new("/nowhere/built"), Path::new("/nowhere/kept")).unwrap_err();
+        assert!(error.to_string().contains("/nowhere/built"), "{error}");
+    }
+}
