@@ -9,13 +9,13 @@ use std::{
 const OVERRIDE: &str = "SHUNT_BPF_OBJECT";
 
 fn main() {
-    println_to_cargo("rerun-if-env-changed", OVERRIDE);
+    tell_cargo("rerun-if-env-changed", OVERRIDE);
     let object = object_path();
-    println_to_cargo("rerun-if-changed", &object.display().to_string());
+    tell_cargo("rerun-if-changed", &object.display().to_string());
     if object.is_file() {
-        println_to_cargo("rustc-env", &format!("SHUNT_BPF_OBJECT_PATH={}", object.display()));
+        tell_cargo("rustc-env", &format!("SHUNT_BPF_OBJECT_PATH={}", object.display()));
     } else {
-        println_to_cargo("error", &missing(&object));
+        tell_cargo("error", &missing(&object));
     }
 }
 
@@ -34,6 +34,6 @@ fn missing(object: &Path) -> String {
     )
 }
 
-fn println_to_cargo(key: &str, value: &str) {
+fn tell_cargo(key: &str, value: &str) {
     println!("cargo::{key}={value}");
 }
