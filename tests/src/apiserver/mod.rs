@@ -20,5 +20,6 @@ mod tls;
 mod watch_stream;
 
 pub use faults::{Faults, Refusal, Request};
+pub use resource::Resource;
 pub use server::{ApiServer, Options};
 pub use store::{Store, StoreError};

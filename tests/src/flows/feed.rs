@@ -34,7 +34,7 @@ impl ObjectSet {
         self.objects.iter()
     }
 
-    fn get(&self, identity: &(String, String, String)) -> Option<&Value> {
+    pub(crate) fn get(&self, identity: &(String, String, String)) -> Option<&Value> {
         self.objects.get(identity)
     }
 }
@@ -45,6 +45,15 @@ impl FromIterator<Value> for ObjectSet {
         objects.into_iter().for_each(|object| set.put(object));
         set
     }
+}
+
+/// By which way objects reach the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FeedKind {
+    /// A directory of manifests.
+    Manifests,
+    /// An API server.
+    ApiServer,
 }
 
 /// Shows objects to the agent: a directory of manifests, or an API server.

@@ -8,6 +8,7 @@
 //! It knows nothing of the agent's insides.
 
 mod agent;
+mod api_feed;
 mod barrier;
 mod case;
 mod check;
@@ -27,6 +28,6 @@ mod words;
 pub use agent::{Agent, AgentConfig, AgentProgram, shunt_program};
 pub use case::{Case, Config, Expect, Flow, Kind, LocalDetect, NodeSpec, Step};
 pub use expand::{Backend, cases_in, cases_of};
-pub use feed::{ManifestDirectory, ObjectFeed, ObjectSet};
+pub use feed::{FeedKind, ManifestDirectory, ObjectFeed, ObjectSet};
 pub use objects::{complete_service, complete_slice};
 pub use run::{Failure, Options, run};

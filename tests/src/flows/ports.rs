@@ -7,17 +7,18 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::agent::{HEALTHZ_PORT, METRICS_PORT};
+use super::api_feed::API_PORT;
 use super::barrier;
 use super::case::Case;
 use super::objects::{elements, port, sloppy_address, text};
 use super::topology::{Role, Topology};
 use crate::lab::{Listen, Protocol};
 
-/// Ports the agent itself may hold on the node: nobody else listens there.
+/// Ports the agent itself, or its API server, may hold on the node: nobody else listens there.
 pub(crate) fn ports_of_agent(case: &Case) -> BTreeSet<u16> {
     let services = case.steps.iter().flat_map(|step| &step.services);
     let health = services.filter_map(|service| port(service, "/spec/healthCheckNodePort"));
-    health.chain([HEALTHZ_PORT, METRICS_PORT]).collect()
+    health.chain([HEALTHZ_PORT, METRICS_PORT, API_PORT]).collect()
 }
 
 /// Opens all ports of the case: everywhere outside the node on all addresses,

@@ -9,10 +9,11 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::agent::{Agent, AgentConfig, AgentProgram};
+use super::api_feed::ApiServerFeed;
 use super::barrier::Barrier;
 use super::case::{AgentAction, Case, Step};
 use super::check::{Check, checks};
-use super::feed::{ManifestDirectory, ObjectFeed, ObjectSet};
+use super::feed::{FeedKind, ManifestDirectory, ObjectFeed, ObjectSet};
 use super::health::HealthProbe;
 use super::judge::{Mapping, Verdict, judge};
 use super::objects::{complete_service, complete_slice, node_object, service_cidr_object};
@@ -36,15 +37,18 @@ pub struct Options {
     pub program: AgentProgram,
     /// `mode` of its configuration file.
     pub mode: String,
+    /// How it is shown the objects.
+    pub feed: FeedKind,
     /// How long a step's flows may take to come right after the barrier: stale
     /// connection tracking and health check ports come after the rules.
     pub step_patience: Duration,
 }
 
 impl Options {
-    /// The usual patience.
+    /// Manifests and the usual patience.
     pub fn new(program: AgentProgram, mode: &str) -> Self {
-        Self { program, mode: mode.to_owned(), step_patience: Duration::from_secs(5) }
+        let (mode, feed) = (mode.to_owned(), FeedKind::Manifests);
+        Self { program, mode, feed, step_patience: Duration::from_secs(5) }
     }
 }
 
@@ -101,7 +105,11 @@ impl<'a> Run<'a> {
     fn start(case: &'a Case, options: &'a Options) -> Result<Self> {
         let topology = Topology::build(case)?;
         ports::open(case, &topology)?;
-        let feed = ManifestDirectory::create(topology.surroundings.directory())?;
+        let directory = topology.surroundings.directory();
+        let feed: Box<dyn ObjectFeed> = match options.feed {
+            FeedKind::Manifests => Box::new(ManifestDirectory::create(directory)?),
+            FeedKind::ApiServer => Box::new(ApiServerFeed::start(&topology.node.worker, directory)?),
+        };
         let mut config = AgentConfig::for_case(case, options.program.clone(), &options.mode);
         config.source = feed.arguments();
         config.kubeconfig = feed.kubeconfig();
@@ -115,7 +123,7 @@ impl<'a> Run<'a> {
             case,
             options,
             agent,
-            feed: Box::new(feed),
+            feed,
             sessions: Sessions::default(),
             topology,
             ports_of_agent: ports::ports_of_agent(case),
