@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::feed::{ObjectFeed, ObjectSet};
-use super::objects::text;
+use super::objects::{elements, port, text};
 use crate::apiserver::{ApiServer, Options, Resource};
 use crate::lab::Worker;
 
@@ -35,6 +35,8 @@ impl ApiServerFeed {
     }
 
     fn put(&self, object: &Value) -> Result<()> {
+        let mut object = object.clone();
+        keep_node_ports(&mut object);
         let done = self.server.store().put(object.clone());
         done.map(drop).with_context(|| format!("the API server refuses {object}"))
     }
@@ -46,6 +48,19 @@ impl ApiServerFeed {
         let key = ["/metadata/namespace", "/metadata/name"].map(|path| text(object, path).to_owned());
         let deleted = self.server.store().delete(resource, &key.into());
         deleted.map(drop).with_context(|| format!("cannot delete {object}"))
+    }
+}
+
+/// A load balancer of a case that has no node ports must not be given any: a
+/// free one might be a port the case uses for something else.
+fn keep_node_ports(object: &mut Value) {
+    let is_load_balancer = text(object, "/spec/type") == "LoadBalancer";
+    let lacks_one = elements(object, "/spec/ports").any(|item| port(item, "/nodePort").is_none());
+    if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut)
+        && is_load_balancer
+        && lacks_one
+    {
+        spec.insert("allocateLoadBalancerNodePorts".to_owned(), false.into());
     }
 }
 
