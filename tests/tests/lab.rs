@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use shunt_tests::lab::{
     Attempt, Cluster, Dial, Namespace, Outcome, PodLink, Protocol, Surroundings, unique_name,
 };
@@ -130,7 +132,7 @@ fn helper_that_holds_a_lab_until_it_is_ended() {
     std::thread::sleep(Duration::from_secs(100));
 }
 
-fn end_a_holder(signal: &str) -> u32 {
+fn end_a_holder(signal: Signal) -> u32 {
     let mut holder = Command::new(std::env::current_exe().expect("this program"))
         .args(["--ignored", "--exact", "helper_that_holds_a_lab_until_it_is_ended"])
         .stdout(Stdio::null())
@@ -144,22 +146,22 @@ fn end_a_holder(signal: &str) -> u32 {
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(has_log(), "the holder does not get ready: {:?}", names_of(id));
-    let sent = Command::new("kill").args([signal, &id.to_string()]).status().expect("kill runs");
-    assert!(sent.success());
+    let process = Pid::from_raw(i32::try_from(id).expect("a process id"));
+    kill(process, signal).expect("is signalled");
     holder.wait().expect("ends");
     id
 }
 
 #[test]
 fn ctrl_c_leaves_nothing_behind() {
-    let id = end_a_holder("-INT");
+    let id = end_a_holder(Signal::SIGINT);
     assert_eq!(names_of(id), Vec::<String>::new());
 }
 
 #[test]
 fn what_a_killed_lab_leaves_is_removed_by_the_next_one() {
-    let id = end_a_holder("-KILL");
+    let id = end_a_holder(Signal::SIGKILL);
     assert!(!names_of(id).is_empty(), "a killed process cannot clean up");
-    let next = end_a_holder("-INT");
+    let next = end_a_holder(Signal::SIGINT);
     assert_eq!((names_of(id), names_of(next)), (Vec::<String>::new(), Vec::<String>::new()));
 }

@@ -32,6 +32,9 @@ pub struct Case {
     /// `[protocol, port]` on which endpoints do not listen.
     #[serde(default)]
     pub closed_ports: Vec<(Protocol, u16)>,
+    /// Outside clients behind a router whose link to them has a small MTU.
+    #[serde(default)]
+    pub low_mtu_clients: BTreeMap<IpAddr, u32>,
     /// States to bring about, in order.
     pub steps: Vec<Step>,
 }

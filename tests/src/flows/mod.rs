@@ -13,6 +13,7 @@ mod barrier;
 mod case;
 mod check;
 mod expand;
+mod far;
 mod feed;
 mod health;
 mod judge;

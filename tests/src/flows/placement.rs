@@ -19,6 +19,7 @@ pub(crate) struct Placement {
     node: BTreeSet<IpAddr>,
     balanced: BTreeSet<IpAddr>,
     pod_cidrs: Vec<IpNet>,
+    far: BTreeSet<IpAddr>,
     local_endpoints: BTreeSet<IpAddr>,
     remote_endpoints: BTreeSet<IpAddr>,
     /// Addresses routed to the pods so far.
@@ -40,12 +41,18 @@ impl Placement {
             node,
             balanced,
             pod_cidrs,
+            far: BTreeSet::new(),
             local_endpoints: BTreeSet::new(),
             remote_endpoints: BTreeSet::new(),
             routed: BTreeSet::new(),
             assigned_pod: BTreeSet::new(),
             assigned_ext: BTreeSet::new(),
         }
+    }
+
+    /// The same with clients whose path has a small MTU.
+    pub(crate) fn with_far_clients(self, far: BTreeSet<IpAddr>) -> Self {
+        Self { far, ..self }
     }
 
     /// Addresses of the node's interface.
@@ -63,6 +70,8 @@ impl Placement {
     pub(crate) fn role_of(&self, address: IpAddr) -> Role {
         if address.is_loopback() || self.node.contains(&address) || self.balanced.contains(&address) {
             Role::Node
+        } else if self.far.contains(&address) {
+            Role::Far
         } else if self.local_endpoints.contains(&address) {
             Role::Pod
         } else if self.remote_endpoints.contains(&address) {

@@ -40,7 +40,8 @@ pub(crate) fn open(case: &Case, topology: &Topology) -> Result<()> {
     for (protocol, port) in &case.closed_ports {
         outside.remove(&everywhere(*protocol, *port));
     }
-    for role in Role::ALL {
+    let roles = Role::ALL.into_iter().filter(|role| *role != Role::Far || topology.far.is_some());
+    for role in roles {
         let machine = topology.machine(role);
         let responder = machine.responder.clone();
         let wanted = if role == Role::Node { inside.clone() } else { outside.clone() };

@@ -1,12 +1,13 @@
 //! The machines of a case.
 //!
 //! ```text
-//!   pod --- node --- ext
+//!   pod --- node --- ext [--- far]
 //! ```
 //!
 //! `node` is the machine under test, with its addresses and the agent. `pod`
 //! is all of its pods, `ext` everything else: outside clients, other nodes and
-//! their pods. In `pod` and `ext` every address is local (AnyIP), so that any
+//! their pods; `far`, behind `ext`, is clients with a small path MTU, where a
+//! case has such clients. In `pod`, `ext` and `far` every address is local (AnyIP), so that any
 //! address can be a client or an endpoint without being configured; yet all
 //! they send leaves through the link to the node, even towards an address that
 //! is "their own". So replies always return through the node, a hairpin
@@ -20,6 +21,7 @@ use anyhow::Result;
 use ipnet::IpNet;
 
 use super::case::Case;
+use super::far::FAR_LINK_NUMBER;
 use super::objects::{elements, sloppy_address, text};
 use super::placement::Placement;
 use crate::lab::{
@@ -37,7 +39,7 @@ pub(crate) const UPLINK: &str = "up0";
 pub(crate) const PEER_LINK: &str = "eth0";
 const DEFAULT_POD_LINK: &str = "pod0";
 /// Routing table of `pod` and `ext` that sends everything to the node.
-const OUTPUT_TABLE: u32 = 100;
+pub(crate) const OUTPUT_TABLE: u32 = 100;
 /// Pod addresses where the case's local detection names none.
 const DEFAULT_POD_CIDRS: [&str; 2] = ["10.0.0.0/8", "fd00::/8"];
 
@@ -47,16 +49,18 @@ pub(crate) enum Role {
     Node,
     Pod,
     Ext,
+    Far,
 }
 
 impl Role {
-    pub(crate) const ALL: [Self; 3] = [Self::Node, Self::Pod, Self::Ext];
+    pub(crate) const ALL: [Self; 4] = [Self::Node, Self::Pod, Self::Ext, Self::Far];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Node => "node",
             Self::Pod => "pod",
             Self::Ext => "ext",
+            Self::Far => "far",
         }
     }
 
@@ -67,6 +71,8 @@ impl Role {
             (Self::Pod, Family::V6) => "2001:2:0:ffff::7",
             (Self::Node | Self::Ext, Family::V4) => "192.0.0.8",
             (Self::Node | Self::Ext, Family::V6) => "2001:2:0:ffff::8",
+            (Self::Far, Family::V4) => "192.0.0.9",
+            (Self::Far, Family::V6) => "2001:2:0:ffff::9",
         }
     }
 }
@@ -86,6 +92,8 @@ pub(crate) struct Topology {
     pub node: Machine,
     pub pod: Machine,
     pub ext: Machine,
+    /// Only in cases that have clients there.
+    pub far: Option<Machine>,
     pub placement: Placement,
 }
 
@@ -94,19 +102,26 @@ impl Topology {
     pub(crate) fn build(case: &Case) -> Result<Self> {
         let unique = unique_name();
         let pod_link = pod_link(case);
-        let [node, pod, ext] = Role::ALL.map(|role| Machine::new(&unique, role.name()));
-        let (node, pod, ext) = (node?, pod?, ext?);
+        let machine = |role: Role| Machine::new(&unique, role.name());
+        let (node, pod, ext) = (machine(Role::Node)?, machine(Role::Pod)?, machine(Role::Ext)?);
+        let far = (!case.low_mtu_clients.is_empty()).then(|| machine(Role::Far)).transpose()?;
         let surroundings = Surroundings::create(&unique, &node.namespace)?;
         let placement = Placement::new(
             pod_link.clone(),
             node_addresses(case),
             addresses_balanced_by_the_node(case),
             pod_cidrs(case),
-        );
-        let topology = Self { surroundings, node, pod, ext, placement };
+        )
+        .with_far_clients(case.low_mtu_clients.keys().copied().collect());
+        let topology = Self { surroundings, node, pod, ext, far, placement };
         topology.link(&pod_link)?;
         topology.configure_node(&pod_link)?;
         topology.configure_peer(Role::Pod)?;
+        if let Some(far) = &topology.far {
+            // First: once every address is local, no gateway can be added.
+            topology.link_far(far, &case.low_mtu_clients)?;
+            topology.configure_peer(Role::Far)?;
+        }
         topology.configure_peer(Role::Ext)?;
         Ok(topology)
     }
@@ -115,6 +130,8 @@ impl Topology {
         match role {
             Role::Node => &self.node,
             Role::Pod => &self.pod,
+            // Without such clients nothing is ever sent from there.
+            Role::Far => self.far.as_ref().unwrap_or(&self.ext),
             Role::Ext => &self.ext,
         }
     }
@@ -146,7 +163,11 @@ impl Topology {
     }
 
     fn configure_peer(&self, role: Role) -> Result<()> {
-        let number = u32::from(role == Role::Ext);
+        let number = match role {
+            Role::Node | Role::Pod => 0,
+            Role::Ext => 1,
+            Role::Far => FAR_LINK_NUMBER,
+        };
         let mut lines = gateway_lines(PEER_LINK, &mac(number, 1));
         for family in Family::BOTH {
             let (flag, everything, gateway) = match family {
@@ -195,11 +216,11 @@ pub(crate) fn address_line(address: IpAddr, device: &str) -> String {
 }
 
 /// Fixed hardware addresses: no neighbour discovery, so no lost first packet.
-fn mac(link: u32, end: u32) -> String {
+pub(crate) fn mac(link: u32, end: u32) -> String {
     format!("02:00:00:00:{link:02x}:{end:02x}")
 }
 
-fn gateway_lines(device: &str, mac: &str) -> Vec<String> {
+pub(crate) fn gateway_lines(device: &str, mac: &str) -> Vec<String> {
     let mut lines = vec![format!("link set {device} addrgenmode none"), format!("link set {device} up")];
     lines.extend(
         [GATEWAY_V4, GATEWAY_V6]
