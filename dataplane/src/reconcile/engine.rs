@@ -291,3 +291,7 @@ pub(super) fn error_chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

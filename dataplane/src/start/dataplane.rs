@@ -54,7 +54,8 @@ pub(super) fn kernel_notes(settings: &Settings) -> Vec<String> {
     if settings.mode != Mode::Auto {
         return Vec::new();
     }
-    let cgroup = Some(settings.ebpf.cgroup_root.clone());
+    // The default is not where cgroup v2 is on every host; the probe finds it.
+    let cgroup = Some(settings.ebpf.cgroup_root.clone()).filter(|root| root != Path::new("/sys/fs/cgroup"));
     let report = probe_kernel(&ProbeOptions { cgroup, ..ProbeOptions::default() });
     let needs = [Need::Datapath, Need::SocketLb, Need::Acceleration];
     let notes: Vec<_> = needs.into_iter().map(|need| report.summary(need)).collect();
