@@ -2,7 +2,7 @@
 
 use shunt::domain::Protocol;
 use shunt::kernel::{Dataplane as _, Disposition};
-use shunt::plan::{Changes, FrontendSpec, Globals, Policy, Target};
+use shunt::plan::{Changes, FrontendSpec, Globals, Policy, Table, Target};
 
 use crate::fixtures::{change, dataplane, every_shape, frontend, in_namespace, nft, pool, spec};
 
@@ -80,7 +80,7 @@ fn recorded_clients_survive_restores_and_other_changes() {
 }
 
 #[test]
-fn a_refused_element_names_its_frontend() {
+fn a_refused_change_names_the_frontend_and_is_put_right_by_a_restore() {
     in_namespace(|| {
         let mut table = every_shape();
         let mut dataplane = dataplane();
@@ -93,10 +93,39 @@ fn a_refused_element_names_its_frontend() {
             changes.frontends.extend(change(&mut table, at, Some(new)).frontends);
         }
         let error = dataplane.apply(&changes).unwrap_err();
-        let expected = Disposition::SkipFrontend(frontend("172.30.0.51:80", Protocol::Tcp));
-        assert_eq!(error.disposition(), expected, "{error:?}");
+        assert_eq!(error.disposition(), Disposition::Retry, "{error:?}");
+        assert!(error.to_string().ends_with(", for 172.30.0.51:80/tcp"), "{error}");
         assert!(dataplane.apply(&Changes::default()).is_err(), "only a restore may follow");
         dataplane.restore(&table).unwrap();
         assert_eq!(dataplane.audit(&table).unwrap(), 0);
+    });
+}
+
+#[test]
+fn a_chain_that_somebody_else_holds_is_deleted_later() {
+    in_namespace(|| {
+        let mut table = Table::default();
+        let web = frontend("172.30.0.1:80", Protocol::Tcp);
+        let two = || spec(Policy::Internal, pool(&["10.1.0.1:80", "10.1.0.2:80"]));
+        let mut dataplane = dataplane();
+        dataplane.restore(&table).unwrap();
+        dataplane.apply(&change(&mut table, web, Some(two()))).unwrap();
+        nft(&["add chain ip shunt mine"]);
+        nft(&["add rule ip shunt mine jump cluster-ip-tcp-2"]);
+        dataplane.apply(&change(&mut table, web, None)).unwrap();
+        assert!(nft(&["list", "chains", "ip"]).contains("cluster-ip-tcp-2"), "it was in use");
+        // Needed again, and given up again, while it still is.
+        dataplane.apply(&change(&mut table, web, Some(two()))).unwrap();
+        nft(&["flush chain ip shunt mine"]);
+        nft(&["delete chain ip shunt mine"]);
+        assert_eq!(dataplane.audit(&table).unwrap(), 0);
+        nft(&["add chain ip shunt mine"]);
+        nft(&["add rule ip shunt mine jump cluster-ip-tcp-2"]);
+        dataplane.apply(&change(&mut table, web, None)).unwrap();
+        nft(&["flush chain ip shunt mine"]);
+        nft(&["delete chain ip shunt mine"]);
+        dataplane.apply(&Changes::default()).unwrap();
+        assert_eq!(dataplane.audit(&table).unwrap(), 0);
+        assert!(!nft(&["list", "chains", "ip"]).contains("cluster-ip-tcp-2"));
     });
 }

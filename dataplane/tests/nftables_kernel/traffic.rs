@@ -9,7 +9,7 @@ use std::time::Duration;
 use shunt::domain::{IpFamily, Protocol};
 use shunt::kernel::Dataplane as _;
 use shunt::kernel::nftables::Nftables;
-use shunt::plan::{FrontendSpec, Globals, Policy, Table, Target};
+use shunt::plan::{Changes, FrontendSpec, Globals, Policy, Table, Target};
 
 use crate::fixtures::{change, dataplane, frontend, in_namespace, node_port, pool, spec};
 
@@ -202,5 +202,22 @@ fn a_client_stays_with_its_endpoint_on_every_frontend_of_the_service_port() {
         let second = who_answers("172.30.0.1:80");
         assert_eq!(second.len(), 1);
         assert!(rest.contains(&&*second[0]), "{second:?} is not eligible any more");
+    });
+}
+
+#[test]
+fn node_ports_on_the_loopback_address_work_for_the_node() {
+    in_namespace(|| {
+        node(&["10.1.0.1:8080"]);
+        let at = node_port(IpFamily::V4, 30080, Protocol::Tcp);
+        let mut table = table(vec![(at, spec(Policy::ExternalCluster, pool(&["10.1.0.1:8080"])))]);
+        assert!(!Nftables::needs_route_localnet(&table.globals));
+        let mut dataplane = restored(&table);
+        assert_eq!(refused("127.0.0.1:30080"), ErrorKind::ConnectionRefused);
+        table.globals.node_port_addresses.insert("127.0.0.1".parse().unwrap());
+        assert!(Nftables::needs_route_localnet(&table.globals));
+        dataplane.apply(&Changes { frontends: Vec::new(), globals: Some(table.globals.clone()) }).unwrap();
+        assert_eq!(dataplane.audit(&table).unwrap(), 0);
+        assert_eq!(who_answers("127.0.0.1:30080"), ["10.1.0.1:8080"]);
     });
 }

@@ -8,11 +8,28 @@
 //! and changing it costs those elements, whatever the number of Services. Only session affinity needs chains and sets
 //! of its own, because clients are recorded a Service port and an endpoint.
 //!
+//! Maps of endpoints are one a protocol, because nft 1.0.6 cannot read back what it prints for a map to
+//! `ip daddr . th dport`: `nft list table ip shunt` is meant to be accepted by `nft -f`.
+//!
+//! A packet that meets a table in the middle of a change sees old or new rules, but each look-up sees what is true at
+//! its own moment. So every chain with several slots ends with one that falls back to the first slot, which exists as
+//! long as there is a pool.
+//!
+//! # Limits
+//!
+//! Accepting a packet here does not keep a later table from dropping it, so health-check node ports cannot be opened in
+//! somebody else's firewall, as little as by kube-proxy's nftables mode.
+//!
 //! # Parts
 //!
-//! Pure: [`render`] (frontend -> elements and chains), [`layout`] (the fixed part), [`unit`] and [`sticky`] (chains that
-//! come and go), [`model`] (who uses what; changes -> difference), [`compare`] (what is there, what should be ->
-//! operations), [`encode`]. Talking to the kernel: [`read`], [`table`], [`probe`], [`watch`].
+//! Pure: `render` (frontend -> elements and chains), `layout` (the fixed part), `unit` and `sticky` (chains that come
+//! and go), `model` (who uses what; changes -> difference), `compare` (what is there, what should be -> operations),
+//! `encode`. Talking to the kernel: `read`, `table`, `probe`, `watch`.
+//!
+//! # Why not `nft`
+//!
+//! Changing one element of a map with 40,000 takes a fresh `nft` process 4 ms of CPU and 20 ms of time on a busy
+//! machine; the same message from here takes 0.05 to 0.1 ms. A thousand changes are a second's CPU at most.
 
 mod compare;
 mod dataplane;

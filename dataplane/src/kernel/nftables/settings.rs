@@ -9,7 +9,7 @@ pub struct Settings {
     pub families: Vec<(IpFamily, LocalDetector)>,
     /// The packet mark bit that means "masquerade this one"; it is cleared again before the packet leaves.
     pub masquerade_mark: u32,
-    /// Masquerade every client of a cluster IP.
+    /// Masquerade every client of a cluster IP. As in kube-proxy, external traffic policy Local still keeps sources.
     pub masquerade_all: bool,
 }
 

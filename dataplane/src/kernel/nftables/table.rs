@@ -14,6 +14,17 @@ use crate::kernel::netlink::Socket;
 use crate::kernel::{Applied, DataplaneError};
 use crate::plan::{Changes, Table};
 
+/// A change that is refused says that the table is not what it was thought to be. Only when it has been read, and the
+/// refusal stays, is the frontend to blame.
+fn to_be_restored(error: DataplaneError) -> DataplaneError {
+    match error {
+        DataplaneError::FrontendRefused { frontend, operation, source } => {
+            DataplaneError::Transaction { operation: format!("{operation}, for {frontend}"), source }
+        }
+        other => other,
+    }
+}
+
 /// How many differences an audit logs.
 const LOGGED: usize = 20;
 
@@ -109,7 +120,7 @@ impl FamilyTable {
             Applied::default()
         } else {
             let work = self.steps(difference);
-            self.commit(socket, &work)?
+            self.commit(socket, &work).map_err(to_be_restored)?
         };
         self.model = Some(model);
         Ok(applied)
