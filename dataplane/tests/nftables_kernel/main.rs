@@ -5,6 +5,7 @@
 mod changes;
 mod fixtures;
 mod neighbours;
+mod sources;
 mod speed;
 mod state;
 mod traffic;
