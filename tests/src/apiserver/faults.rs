@@ -1,5 +1,6 @@
 //! Misbehaviour on demand, and what clients asked for.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ pub struct Faults {
 #[derive(Debug)]
 struct Settings {
     refusal: Option<Refusal>,
+    /// By plural name.
+    resource_refusals: BTreeMap<String, Refusal>,
     delay: Duration,
     streaming_lists: bool,
     bookmark_interval: Duration,
@@ -49,6 +52,7 @@ impl Default for Faults {
     fn default() -> Self {
         let settings = Settings {
             refusal: None,
+            resource_refusals: BTreeMap::new(),
             delay: Duration::ZERO,
             streaming_lists: true,
             bookmark_interval: Duration::from_secs(5),
@@ -82,6 +86,14 @@ impl Faults {
     /// Refuses every request in this way; `None` serves again.
     pub fn refuse(&self, refusal: Option<Refusal>) {
         self.with(|settings| settings.refusal = refusal);
+    }
+
+    /// Refuses requests for one resource, by its plural name: not offered, or not allowed.
+    pub fn refuse_resource(&self, plural: &str, refusal: Option<Refusal>) {
+        self.with(|settings| match refusal {
+            Some(refusal) => drop(settings.resource_refusals.insert(plural.to_owned(), refusal)),
+            None => drop(settings.resource_refusals.remove(plural)),
+        });
     }
 
     /// Delays every answer.
@@ -118,8 +130,14 @@ impl Faults {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request);
     }
 
-    pub(super) fn refusal(&self) -> Option<Refusal> {
-        self.with(|settings| settings.refusal)
+    /// How a request for `path` is refused.
+    pub(super) fn refusal(&self, path: &str) -> Option<Refusal> {
+        let part_of_path = |plural: &str| path.split('/').any(|part| part == plural);
+        self.with(|settings| {
+            let mut refusals = settings.resource_refusals.iter();
+            let of_resource = refusals.find(|(plural, _)| part_of_path(plural)).map(|(_, refusal)| *refusal);
+            settings.refusal.or(of_resource)
+        })
     }
 
     pub(super) fn knows_streaming_lists(&self) -> bool {

@@ -52,6 +52,11 @@ impl Resource {
         RESOURCES.iter().find(|r| r.kind == kind && r.api_version() == api_version)
     }
 
+    /// The resources whose objects are of that kind.
+    pub(super) fn all_of_kind(kind: &str) -> impl Iterator<Item = &'static Self> {
+        RESOURCES.iter().filter(move |resource| resource.kind == kind)
+    }
+
     /// `v1`, `discovery.k8s.io/v1`.
     pub fn api_version(&self) -> String {
         if self.group.is_empty() {

@@ -43,7 +43,7 @@ pub(super) async fn handle(State(api): State<Api>, request: http::Request<Body>)
     let query = head.uri.query().unwrap_or("").to_owned();
     api.faults.record(Request { method: head.method.to_string(), path: path.clone(), query: query.clone() });
     api.faults.hold().await;
-    if let Some(refusal) = api.faults.refusal() {
+    if let Some(refusal) = api.faults.refusal(&path) {
         let mut response = status(refusal.status, "Refused", "refused on purpose");
         if let Some(seconds) = refusal.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));

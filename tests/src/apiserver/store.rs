@@ -207,6 +207,25 @@ impl Store {
         Ok(old.value.clone())
     }
 
+    /// Deletes the object of that kind (in whatever API group) and name; `namespace` counts where there are namespaces.
+    pub fn remove(&self, kind: &str, namespace: &str, name: &str) -> Result<Value, StoreError> {
+        let key = |resource: &Resource| {
+            let namespace = if resource.namespaced { namespace } else { "" };
+            (namespace.to_owned(), name.to_owned())
+        };
+        let mut found =
+            Resource::all_of_kind(kind).filter(|resource| self.get(resource, &key(resource)).is_ok());
+        let resource = found.next().ok_or_else(|| StoreError::NotFound(format!("{kind} {name:?}")))?;
+        self.delete(resource, &key(resource))
+    }
+
+    /// All objects of that kind, in whatever API group.
+    pub fn all(&self, kind: &str) -> Vec<Value> {
+        let state = self.lock();
+        let maps = Resource::all_of_kind(kind).filter_map(|resource| state.of(resource));
+        maps.flat_map(BTreeMap::values).map(|stored| stored.value.clone()).collect()
+    }
+
     /// A page of the objects in `namespace` (all for `None`) that `select` takes, after `after`.
     /// `at` is the version of the first page when a list is continued.
     pub fn list(
