@@ -1,0 +1,47 @@
+//! The agent against an API server: what operators configure, see and break, with real packets.
+//!
+//! Needs root, iproute2, nft, iptables, conntrack and the built agent (or `SHUNT_BIN`).
+
+mod api;
+mod api_faults;
+mod bad_objects;
+mod cleanup;
+mod command_line;
+mod conntrack;
+mod health;
+mod metrics;
+mod node_cidr;
+mod repair;
+mod stuck;
+mod subcommands;
+
+use shunt_tests::agent::Scene;
+use shunt_tests::lab::{Client, Outcome};
+
+/// The service that most tests begin with.
+const WEB: &str = "10.96.0.10:80";
+
+fn is_answer(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Answer(_))
+}
+
+/// A scene with so many pods, the agent and the service [`WEB`], which leads to the first pod.
+fn scene_with_web(pods: u8) -> Scene {
+    let mut scene = Scene::create(pods).expect("a scene");
+    scene.start_with_web().expect("the agent serves");
+    scene
+}
+
+/// Opens a connection from the asking pod, which is answered once.
+fn open_connection(scene: &Scene, to: &str) -> Client {
+    let asker = scene.asker().expect("a pod");
+    let client = asker.open(shunt_tests::agent::tcp(to)).expect("connects");
+    still_works(scene, client)
+}
+
+/// Uses a connection again.
+fn still_works(scene: &Scene, client: Client) -> Client {
+    let (client, outcome) = scene.asker().expect("a pod").ask_again(client).expect("asks");
+    assert!(is_answer(&outcome), "the connection does not live on: {outcome:?}\n{}", scene.agent.log_tail());
+    client
+}

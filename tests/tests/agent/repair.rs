@@ -1,0 +1,107 @@
+//! Somebody else changes the rules.
+
+use std::time::{Duration, Instant};
+
+use shunt_tests::agent::Scene;
+
+use super::{WEB, scene_with_web};
+
+/// A changed table is to be noticed and repaired within this time.
+const REPAIR_PATIENCE: Duration = Duration::from_secs(5);
+
+fn repairs(scene: &Scene) -> f64 {
+    scene.metrics().expect("metrics").count("shunt_repairs_total", &[])
+}
+
+/// Rules of our table without what changes by itself: handles and counters.
+fn own_rules(scene: &Scene) -> String {
+    scene.output("nft", &["-s", "list", "table", "ip", "shunt"]).unwrap_or_default()
+}
+
+/// Changes something, and waits until everything is as before and the repair is counted.
+fn break_and_wait(scene: &Scene, what: &str, change: &[&str]) {
+    let (rules, counted) = (own_rules(scene), repairs(scene));
+    let started = Instant::now();
+    scene.output("nft", change).unwrap_or_else(|error| panic!("{what}: {error:#}"));
+    while own_rules(scene) != rules || repairs(scene) <= counted {
+        assert!(
+            started.elapsed() < REPAIR_PATIENCE,
+            "{what}: not repaired, or not counted ({counted} -> {}): {}\n{}",
+            repairs(scene),
+            own_rules(scene),
+            scene.agent.log_tail()
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    scene.assert_works(WEB, 2).unwrap_or_else(|error| panic!("{what}: {error:#}"));
+}
+
+/// The first line of the table's text that has these words.
+fn line_with(scene: &Scene, words: &[&str]) -> String {
+    let rules = own_rules(scene);
+    let found = rules.lines().find(|line| words.iter().all(|word| line.contains(word)));
+    found.unwrap_or_else(|| panic!("no line with {words:?} in {rules}")).trim().to_owned()
+}
+
+#[test]
+fn flushed_and_edited_rules_are_repaired_within_five_seconds_and_counted() {
+    let scene = scene_with_web(2);
+    // Its clients are recorded in a set of its own.
+    let sticky = serde_json::json!({"clusterIP": "10.96.0.12", "sessionAffinity": "ClientIP",
+                                    "ports": [{"port": 80, "targetPort": 8080}]});
+    scene.publish_spec("sticky", &sticky, &[0]).expect("applies");
+    scene.wait_for_answer("10.96.0.12:80").expect("works");
+    break_and_wait(&scene, "flush ruleset", &["flush", "ruleset"]);
+    break_and_wait(&scene, "delete table", &["delete", "table", "ip", "shunt"]);
+    let key = "10.96.0.10 . tcp . 80";
+    break_and_wait(
+        &scene,
+        "delete an element",
+        &["delete", "element", "ip", "shunt", "service-ips", &format!("{{ {key} }}")],
+    );
+    break_and_wait(&scene, "empty a map", &["flush", "map", "ip", "shunt", "service-ips"]);
+    let chain = line_with(&scene, &["chain", "{"]).replace("chain ", "").replace(" {", "");
+    break_and_wait(&scene, "empty a chain", &["flush", "chain", "ip", "shunt", &chain]);
+    break_and_wait(&scene, "add a rule", &["insert", "rule", "ip", "shunt", &chain, "counter", "drop"]);
+    let other = "{ 10.96.0.77 . tcp . 80 : drop }";
+    break_and_wait(
+        &scene,
+        "add an element",
+        &["add", "element", "ip", "shunt", "no-endpoint-services", other],
+    );
+    assert!(scene.agent.log().contains("somebody else changed"), "{}", scene.agent.log_tail());
+}
+
+#[test]
+fn changes_while_the_agent_is_down_are_repaired_at_its_start() {
+    let mut scene = scene_with_web(2);
+    let rules = own_rules(&scene);
+    scene.agent.kill().expect("is killed");
+    scene.nft("delete element ip shunt service-ips { 10.96.0.10 . tcp . 80 }").expect("nft runs");
+    scene
+        .nft("add chain ip shunt odd { type filter hook forward priority 0; policy drop; }")
+        .expect("nft runs");
+    scene.start().expect("starts");
+    scene.wait_for_answer(WEB).expect("works again");
+    assert_eq!(own_rules(&scene), rules);
+}
+
+#[test]
+fn tables_of_others_and_busy_neighbours_are_left_alone() {
+    let scene = scene_with_web(2);
+    scene.nft("table ip neighbour { set s { type ipv4_addr; } chain c { type filter hook forward priority 5; ip saddr @s drop; } }").expect("nft runs");
+    let before = repairs(&scene);
+    for last in 1..=50 {
+        scene.nft(&format!("add element ip neighbour s {{ 192.0.2.{last} }}")).expect("nft runs");
+    }
+    scene.publish("web", "10.96.0.10", &[0]).expect("applies");
+    std::thread::sleep(Duration::from_millis(500));
+    assert!((repairs(&scene) - before).abs() < 0.5, "a neighbour's changes are none of ours");
+    let theirs = scene.output("nft", &["list", "set", "ip", "neighbour", "s"]).expect("nft runs");
+    assert!(theirs.contains("192.0.2.50"), "{theirs}");
+    // Without anything to do the table is not written to.
+    let rules = scene.output("nft", &["-a", "list", "table", "ip", "shunt"]).expect("nft runs");
+    scene.nft("delete table ip neighbour").expect("nft runs");
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(scene.output("nft", &["-a", "list", "table", "ip", "shunt"]).expect("nft runs"), rules);
+}
