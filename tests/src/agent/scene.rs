@@ -1,5 +1,6 @@
 //! The node with its agent, its pods, the API server and the client outside.
 
+use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -89,6 +90,11 @@ impl Scene {
     /// Starts the agent and leaves it to itself.
     pub fn launch(&mut self) -> Result<()> {
         self.agent.start(self.node.surroundings(), NODE)
+    }
+
+    /// Starts the agent with these arguments alone, and leaves it to itself.
+    pub fn launch_with(&mut self, arguments: Vec<OsString>) -> Result<()> {
+        self.agent.start_with(self.node.surroundings(), arguments)
     }
 
     /// Starts the agent with a service that works: `web` at 10.96.0.10:80 with the first pod behind it.

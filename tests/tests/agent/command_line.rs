@@ -21,7 +21,7 @@ fn kubeadms_untouched_configuration_works() {
     let file = scene.agent.directory().join("kubeadm.conf");
     fs::write(&file, text).expect("writes");
     let arguments = vec!["--config".into(), file.into(), "--hostname-override=node-a".into()];
-    scene.agent.start_with(scene.node().surroundings(), arguments).expect("starts");
+    scene.launch_with(arguments).expect("starts");
     scene.wait_for_answer(WEB).expect("works");
     assert_eq!(scene.metrics_page("/proxyMode").expect("answers").body, "nftables");
     scene.agent.stop().expect("ends");
@@ -45,7 +45,7 @@ fn flags_alone_are_enough_and_those_without_meaning_are_warned_of() {
         "--metrics-bind-address=127.0.0.1:10249".into(),
         "-v=2".into(),
     ];
-    scene.agent.start_with(scene.node().surroundings(), arguments).expect("starts");
+    scene.launch_with(arguments).expect("starts");
     scene.wait_for_answer(WEB).expect("works");
     scene.wait_for_log(&["WARN", "ipvs", "auto"]).expect("the mode is warned of");
     scene.wait_for_log(&["WARN", "ipvs-scheduler"]).expect("the scheduler is warned of");
@@ -151,15 +151,15 @@ fn init_only_makes_settings_and_ends_without_programming_anything() {
         .nft("table ip tracker { chain c { type filter hook output priority 0; ct state new accept; } }")
         .expect("nft runs");
     scene.shunt(&["--config", &file, "--init-only"]).expect("runs").success().expect("succeeds");
-    let setting = || {
+    let setting = |scene: &Scene| {
         let path = "/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close_wait";
         scene.output("cat", &[path]).expect("a setting").trim().to_owned()
     };
-    assert_eq!(setting(), "33");
+    assert_eq!(setting(&scene), "33");
     let tables = scene.output("nft", &["list", "tables"]).expect("nft runs");
     assert_eq!(tables.trim(), "table ip tracker");
     scene.start_with_web().expect("the agent works after it");
-    eventually("the setting stays", CHANGE_PATIENCE, || Ok((setting() == "33").then_some(())))
+    eventually("the setting stays", CHANGE_PATIENCE, || Ok((setting(&scene) == "33").then_some(())))
         .expect("stays");
 }
 
