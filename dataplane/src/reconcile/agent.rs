@@ -146,6 +146,8 @@ impl Agent {
         for stamped in std::mem::take(&mut self.parts.early) {
             self.take(stamped)?;
         }
+        // Everything may have been among these: then nothing else would wake the loop.
+        self.sync_if_due().await?;
         loop {
             match self.wait().await {
                 Wake::Stop => return Ok(()),
