@@ -36,10 +36,11 @@ pub(super) fn run(args: &Args, loaded: Loaded, logs: LogHandle) -> anyhow::Resul
     runtime.block_on(async move {
         let stop = CancellationToken::new();
         let changed = config_file.as_deref().map(watch_file).transpose()?;
+        let stopped = stopped()?;
         let agent = start(loaded, logs, stop.clone());
         tokio::select! {
             ended = agent => ended,
-            signal = stopped() => { signal?; stop.cancel(); Ok(ExitCode::SUCCESS) }
+            () = stopped => { stop.cancel(); Ok(ExitCode::SUCCESS) }
             () = async { match changed { Some(changed) => changed.await, None => std::future::pending().await } } => {
                 Err(anyhow!("the configuration file has changed; ending, to be started again with the new one"))
             }
@@ -47,14 +48,17 @@ pub(super) fn run(args: &Args, loaded: Loaded, logs: LogHandle) -> anyhow::Resul
     })
 }
 
-async fn stopped() -> anyhow::Result<()> {
+/// Listens for the signals that end the agent, from this call on: the agent may be busy for a while before anything
+/// else is looked at, and a signal that nobody listens for kills.
+fn stopped() -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: ending; what is programmed stays"),
-        _ = interrupt.recv() => tracing::info!("interrupted: ending; what is programmed stays"),
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM: ending; what is programmed stays"),
+            _ = interrupt.recv() => tracing::info!("interrupted: ending; what is programmed stays"),
+        }
+    })
 }
 
 async fn start(loaded: Loaded, logs: LogHandle, stop: CancellationToken) -> anyhow::Result<ExitCode> {
