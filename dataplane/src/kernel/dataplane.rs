@@ -21,6 +21,12 @@ pub trait Dataplane: Send + fmt::Debug {
     /// Removes everything that belongs to this dataplane. Nothing there is not an error.
     fn cleanup(&mut self) -> Result<(), DataplaneError>;
 
+    /// Frontends that were in the kernel and that `restore` has removed since this was last asked: at start those whose
+    /// Services went away while no agent ran. None where a dataplane cannot tell.
+    fn withdrawn(&mut self) -> Vec<Frontend> {
+        Vec::new()
+    }
+
     /// Objects programmed now, by kind (`chains`, `rules`, `elements`), for metrics and `shunt status`.
     fn programmed(&self) -> Vec<(&'static str, u64)>;
 }

@@ -24,6 +24,8 @@ pub struct Engine {
     programmed: Programmed,
     refused: BTreeMap<Frontend, String>,
     stale: Stale,
+    /// Frontends of the last agent that are gone and whose flows are not cleaned yet.
+    withdrawn: BTreeSet<Frontend>,
     dataplane: Box<dyn Dataplane>,
     conntrack: Box<dyn Conntrack>,
 }
@@ -104,6 +106,7 @@ impl Engine {
             programmed: Programmed::Unknown,
             refused: BTreeMap::new(),
             stale: Stale::All,
+            withdrawn: BTreeSet::new(),
             dataplane,
             conntrack,
         }
@@ -157,6 +160,7 @@ impl Engine {
         let full = self.programmed == Programmed::Unknown;
         let mut refused = Vec::new();
         let applied = self.program(&changes, &mut refused)?;
+        self.note_withdrawn();
         let took = started.elapsed();
         let conntrack = self.clean_conntrack();
         Ok(SyncReport { applied, full, frontends: changes.frontends.len(), took, refused, conntrack })
@@ -243,6 +247,16 @@ impl Engine {
         }
     }
 
+    /// Flows of Services that went away while no agent ran are known by what the last one had programmed.
+    fn note_withdrawn(&mut self) {
+        let withdrawn = self.dataplane.withdrawn();
+        if matches!(self.stale, Stale::All) {
+            self.withdrawn.extend(withdrawn);
+        }
+        let frontends = &self.planner.table().frontends;
+        self.withdrawn.retain(|frontend| !frontends.contains_key(frontend));
+    }
+
     /// Only after the dataplane is right: the next packet of a deleted flow is translated by what is there then.
     fn clean_conntrack(&mut self) -> Option<Result<(u64, Duration), ConntrackError>> {
         if !self.stale.is_owed() {
@@ -251,7 +265,11 @@ impl Engine {
         let started = Instant::now();
         let table = self.planner.table();
         let outcome = match &self.stale {
-            Stale::All => self.conntrack.clean_all(&UdpFrontend::of_table(table), &table.globals),
+            Stale::All => {
+                let mut all = UdpFrontend::of_table(table);
+                all.extend(self.withdrawn.iter().filter_map(|frontend| UdpFrontend::new(*frontend, None)));
+                self.conntrack.clean_all(&all, &table.globals)
+            }
             Stale::Of(frontends) => {
                 let frontends: Vec<UdpFrontend> = frontends.values().cloned().collect();
                 self.conntrack.clean(&frontends, &table.globals.node_port_addresses)
@@ -259,6 +277,7 @@ impl Engine {
         };
         if outcome.is_ok() {
             self.stale = Stale::Of(BTreeMap::new());
+            self.withdrawn.clear();
         }
         Some(outcome.map(|deleted| (deleted, started.elapsed())))
     }

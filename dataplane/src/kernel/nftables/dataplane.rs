@@ -9,7 +9,7 @@ use super::table::FamilyTable;
 use crate::domain::IpFamily;
 use crate::kernel::netlink::Socket;
 use crate::kernel::{Applied, Dataplane, DataplaneError};
-use crate::plan::{Changes, Globals, Table};
+use crate::plan::{Changes, Frontend, Globals, Table};
 
 /// Services as nftables rules, in one table a family.
 #[derive(Debug)]
@@ -84,6 +84,10 @@ impl Dataplane for Nftables {
         IpFamily::ALL.into_iter().try_for_each(|family| remove_table(&mut self.socket, family))?;
         self.tables.iter_mut().for_each(FamilyTable::forget);
         Ok(())
+    }
+
+    fn withdrawn(&mut self) -> Vec<Frontend> {
+        self.tables.iter_mut().flat_map(FamilyTable::take_withdrawn).collect()
     }
 
     fn programmed(&self) -> Vec<(&'static str, u64)> {

@@ -54,6 +54,7 @@ mod table;
 mod unit;
 mod userdata;
 mod watch;
+mod withdrawn;
 
 pub use dataplane::{Nftables, cleanup};
 pub use settings::Settings;

@@ -1,5 +1,6 @@
 //! One of our tables: what is known about it, and the way to change it.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -10,9 +11,10 @@ use super::read::{Actual, Reader};
 use super::set::StaticSet;
 use super::settings::FamilySettings;
 use super::unit::{Parts, Unit};
+use super::withdrawn::withdrawn;
 use crate::kernel::netlink::Socket;
 use crate::kernel::{Applied, DataplaneError};
-use crate::plan::{Changes, Table};
+use crate::plan::{Changes, Frontend, Table};
 
 /// A change that is refused says that the table is not what it was thought to be. Only when it has been read, and the
 /// refusal stays, is the frontend to blame.
@@ -37,17 +39,24 @@ pub(super) struct FamilyTable {
     /// Deletions that the kernel was not ready for.
     leftovers: Vec<Operation>,
     rules: usize,
+    /// Frontends that a restore removed and nobody asked for yet.
+    withdrawn: BTreeSet<Frontend>,
 }
 
 impl FamilyTable {
     pub(super) const fn new(settings: FamilySettings) -> Self {
-        Self { settings, model: None, leftovers: Vec::new(), rules: 0 }
+        Self { settings, model: None, leftovers: Vec::new(), rules: 0, withdrawn: BTreeSet::new() }
     }
 
     /// The table is gone.
     pub(super) fn forget(&mut self) {
         self.model = None;
         self.leftovers.clear();
+    }
+
+    /// Frontends that were programmed and that restores have removed; each is told once.
+    pub(super) fn take_withdrawn(&mut self) -> BTreeSet<Frontend> {
+        std::mem::take(&mut self.withdrawn)
     }
 
     /// Chains, rules and elements.
@@ -62,7 +71,10 @@ impl FamilyTable {
         self.leftovers.clear();
         let (model, desired) = self.desired(table);
         let rules = desired.rules();
-        let work = self.work(socket, desired)?;
+        let actual = self.actual(socket, &desired)?;
+        let gone = actual.as_ref().map(|actual| withdrawn(actual, self.settings.family, table));
+        self.withdrawn.extend(gone.unwrap_or_default());
+        let work = work(desired, actual);
         let applied = self.commit(socket, &work)?;
         self.model = Some(model);
         self.rules = rules;
@@ -72,7 +84,8 @@ impl FamilyTable {
     /// Objects that differ from what they should be.
     pub(super) fn audit(&mut self, socket: &mut Socket, table: &Table) -> Result<usize, DataplaneError> {
         let (_, desired) = self.desired(table);
-        let work = self.work(socket, desired)?;
+        let actual = self.actual(socket, &desired)?;
+        let work = work(desired, actual);
         for operation in work.required.iter().chain(&work.cleanup).take(LOGGED) {
             tracing::info!(family = %self.settings.family, repair = operation.describe(), "nftables differ");
         }
@@ -88,12 +101,8 @@ impl FamilyTable {
         (model, Desired::new(&self.settings, filling))
     }
 
-    fn work(&self, socket: &mut Socket, desired: Desired) -> Result<Work, DataplaneError> {
-        let actual = self.read(socket, &desired).map_err(|source| self.failure("read the table", source))?;
-        Ok(match actual {
-            Some(actual) => compare::operations(desired, actual),
-            None => Work { required: desired.create(), cleanup: Vec::new() },
-        })
+    fn actual(&self, socket: &mut Socket, desired: &Desired) -> Result<Option<Actual>, DataplaneError> {
+        self.read(socket, desired).map_err(|source| self.failure("read the table", source))
     }
 
     fn read(&self, socket: &mut Socket, desired: &Desired) -> io::Result<Option<Actual>> {
@@ -225,5 +234,12 @@ impl FamilyTable {
 
     fn failure(&self, operation: &str, source: io::Error) -> DataplaneError {
         DataplaneError::Transaction { operation: format!("{operation} ({})", self.settings.family), source }
+    }
+}
+
+fn work(desired: Desired, actual: Option<Actual>) -> Work {
+    match actual {
+        Some(actual) => compare::operations(desired, actual),
+        None => Work { required: desired.create(), cleanup: Vec::new() },
     }
 }
