@@ -143,6 +143,7 @@ impl Agent {
 
     /// Runs until it is stopped.
     pub async fn run(mut self) -> Result<(), AgentError> {
+        self.parts.observer.starting();
         for stamped in std::mem::take(&mut self.parts.early) {
             self.take(stamped)?;
         }
@@ -289,6 +290,7 @@ impl Agent {
         if too_early || engine.readiness() != Readiness::Ready || !engine.has_work() {
             return Ok(());
         }
+        self.parts.observer.due();
         let started = Instant::now();
         match tokio::task::block_in_place(|| engine.sync(started)) {
             Ok(report) => {

@@ -53,6 +53,21 @@ pub struct ObserverState {
 }
 
 impl Observer {
+    /// The agent starts: like kube-proxy it is healthy until it has something to do and cannot.
+    pub(super) fn starting(&self) {
+        for family in IpFamily::ALL {
+            self.health.applied(family);
+        }
+    }
+
+    /// There is something to program, and everything to do it with: from now on it may be late. Not so while lists are
+    /// missing: that the API server cannot be reached is no reason to take this node out of a load balancer.
+    pub(super) fn due(&self) {
+        for family in IpFamily::ALL {
+            self.health.queued(family);
+        }
+    }
+
     /// An event arrived.
     pub(super) fn arrived(&mut self, event: &Event, received: Instant) {
         match event {
@@ -71,7 +86,6 @@ impl Observer {
         self.state.arrivals.push(received);
         self.metrics.set_pending(self.state.services_pending, self.state.slices_pending);
         for family in IpFamily::ALL {
-            self.health.queued(family);
             self.metrics.sync_queued(family, Timestamp::now());
         }
     }
