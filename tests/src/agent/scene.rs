@@ -116,7 +116,9 @@ impl Scene {
 
     /// Loads nftables rules on the node.
     pub fn nft(&self, rules: &str) -> Result<()> {
-        self.output("nft", &[rules]).map(drop)
+        let file = self.agent.directory().join("rules.nft");
+        std::fs::write(&file, rules).context("cannot write rules")?;
+        self.output("nft", &["-f", &file.display().to_string()]).map(drop)
     }
 
     /// All nftables rules on the node.

@@ -7,16 +7,31 @@ use super::{WEB, open_connection, still_works};
 /// What kube-proxy's nftables mode leaves: it leads the service `web` to the first pod.
 const KUBE_PROXY_TABLE: &str = "table ip kube-proxy {
     chain nat-prerouting { type nat hook prerouting priority dstnat; policy accept;
-        ip daddr 10.96.0.10 tcp dport 80 dnat to 10.244.1.11:8080 }
-};
-table ip6 kube-proxy { chain services { } }";
+        ip daddr 10.96.0.10 tcp dport 80 dnat to 10.244.1.11:8080
+    }
+}
+table ip6 kube-proxy {
+    chain services {
+    }
+}";
 
 /// What belongs to others: it must be there, word by word, whatever happens.
 const OTHERS_TABLES: &str = "table inet firewall {
-    set allowed { type ipv4_addr; elements = { 192.0.2.1 } }
-    chain input { type filter hook input priority filter; policy accept; ip saddr @allowed counter drop }
-};
-table ip shunt-of-somebody-else { chain postrouting { type nat hook postrouting priority srcnat; ip daddr 192.0.2.7 masquerade } }";
+    set allowed {
+        type ipv4_addr
+        elements = { 192.0.2.1 }
+    }
+    chain input {
+        type filter hook input priority filter; policy accept;
+        ip saddr @allowed drop
+    }
+}
+table ip shunt-of-somebody-else {
+    chain postrouting {
+        type nat hook postrouting priority srcnat; policy accept;
+        ip daddr 192.0.2.7 masquerade
+    }
+}";
 
 const IPTABLES: &str = "*nat\n:KUBE-SERVICES - [0:0]\n:KUBE-SVC-ABCDEFGHIJKLMNOP - [0:0]\n:KUBE-MARK-MASQ - [0:0]\n\
     :CNI-HOSTPORT-DNAT - [0:0]\n-A PREROUTING -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES\n\

@@ -112,17 +112,23 @@ fn flows_whose_endpoint_went_while_the_agent_was_down_move_at_its_start() {
     flow.wait_for(&scene, None);
 }
 
-/// The service goes while nobody looks. kube-proxy never finds such flows; a node without the service has no rule that
-/// says what they were.
+/// The service goes while nobody looks, with its cluster IP and its node port.
 #[test]
 fn flows_of_a_service_that_was_deleted_while_the_agent_was_down_end_at_its_start() {
     let mut scene = scene_with_dns();
     let mut flow = Flow::open(&scene);
+    let node_port = scene.client().ask(Protocol::Udp, at("192.168.50.11:30053")).expect("asks");
+    assert!(matches!(node_port.outcome, Outcome::Answer(_)), "{node_port:?}");
+    assert_eq!(entries(&scene, "192.168.50.11", 30053).len(), 1);
     scene.agent.kill().expect("is killed");
     scene.api.delete("Service", "dns").expect("deletes");
     scene.api.delete("EndpointSlice", "dns-5353").expect("deletes");
     scene.start().expect("starts");
     flow.wait_for(&scene, None);
+    eventually("the node port's flow goes as well", CHANGE_PATIENCE, || {
+        Ok(entries(&scene, "192.168.50.11", 30053).is_empty().then_some(()))
+    })
+    .expect("goes");
 }
 
 #[test]
@@ -132,7 +138,10 @@ fn flows_that_have_nothing_to_do_with_it_survive() {
     scene.client().listen(Protocol::Udp, 53).expect("listens");
     // Translated by somebody else: a host port, as a CNI plug-in makes it.
     scene
-        .nft("table ip hostport { chain p { type nat hook prerouting priority -90; ip daddr 192.168.50.11 udp dport 5300 dnat to 10.244.1.12:5353 } }")
+        .nft(
+            "table ip hostport {\n chain p {\n type nat hook prerouting priority -90\n \
+             ip daddr 192.168.50.11 udp dport 5300 dnat to 10.244.1.12:5353\n }\n }",
+        )
         .expect("nft runs");
     let asker = scene.asker().expect("a pod");
     let others = ["192.168.50.200:30053", "192.168.50.200:53", "10.244.1.11:5353"];
@@ -160,7 +169,10 @@ fn flows_that_have_nothing_to_do_with_it_survive() {
 
     scene.api.put(scene.udp_slice("dns", &[1]).expect("a slice")).expect("applies");
     flow.wait_for(&scene, Some(1));
-    assert_eq!(entries(&scene, "192.168.50.11", 30053).len(), 0, "the node port's flow is stale as well");
+    eventually("the node port's flow is stale as well", CHANGE_PATIENCE, || {
+        Ok(entries(&scene, "192.168.50.11", 30053).is_empty().then_some(()))
+    })
+    .expect("goes");
     assert_eq!(unrelated(&scene), before);
     scene.api.put(scene.udp_slice("dns", &[]).expect("a slice")).expect("applies");
     flow.wait_for(&scene, None);

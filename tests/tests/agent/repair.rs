@@ -1,5 +1,6 @@
 //! Somebody else changes the rules.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use shunt_tests::agent::Scene;
@@ -13,9 +14,19 @@ fn repairs(scene: &Scene) -> f64 {
     scene.metrics().expect("metrics").count("shunt_repairs_total", &[])
 }
 
-/// Rules of our table without what changes by itself: handles and counters.
+/// Lines of our table without what changes by itself: clients that are remembered for a time.
 fn own_rules(scene: &Scene) -> String {
-    scene.output("nft", &["-s", "list", "table", "ip", "shunt"]).unwrap_or_default()
+    let rules = scene.output("nft", &["list", "table", "ip", "shunt"]).unwrap_or_default();
+    let mut lines: Vec<_> = rules.lines().filter(|line| !line.contains(" expires ")).collect();
+    // What is made anew comes last.
+    lines.sort_unstable();
+    lines.join("\n")
+}
+
+/// Lines that are in one of the texts only.
+fn difference<'a>(before: &'a str, after: &'a str) -> BTreeSet<&'a str> {
+    let lines = |text: &'a str| text.lines().collect::<BTreeSet<_>>();
+    lines(before).symmetric_difference(&lines(after)).copied().collect()
 }
 
 /// Changes something, and waits until everything is as before and the repair is counted.
@@ -26,9 +37,9 @@ fn break_and_wait(scene: &Scene, what: &str, change: &[&str]) {
     while own_rules(scene) != rules || repairs(scene) <= counted {
         assert!(
             started.elapsed() < REPAIR_PATIENCE,
-            "{what}: not repaired, or not counted ({counted} -> {}): {}\n{}",
+            "{what}: not repaired, or not counted ({counted} -> {}): {:#?}\n{}",
             repairs(scene),
-            own_rules(scene),
+            difference(&rules, &own_rules(scene)),
             scene.agent.log_tail()
         );
         std::thread::sleep(Duration::from_millis(50));
@@ -38,7 +49,7 @@ fn break_and_wait(scene: &Scene, what: &str, change: &[&str]) {
 
 /// The first line of the table's text that has these words.
 fn line_with(scene: &Scene, words: &[&str]) -> String {
-    let rules = own_rules(scene);
+    let rules = scene.output("nft", &["list", "table", "ip", "shunt"]).expect("nft runs");
     let found = rules.lines().find(|line| words.iter().all(|word| line.contains(word)));
     found.unwrap_or_else(|| panic!("no line with {words:?} in {rules}")).trim().to_owned()
 }
@@ -79,7 +90,7 @@ fn changes_while_the_agent_is_down_are_repaired_at_its_start() {
     scene.agent.kill().expect("is killed");
     scene.nft("delete element ip shunt service-ips { 10.96.0.10 . tcp . 80 }").expect("nft runs");
     scene
-        .nft("add chain ip shunt odd { type filter hook forward priority 0; policy drop; }")
+        .nft("add chain ip shunt odd { type filter hook forward priority 0 ; policy drop ; }")
         .expect("nft runs");
     scene.start().expect("starts");
     scene.wait_for_answer(WEB).expect("works again");
@@ -89,7 +100,9 @@ fn changes_while_the_agent_is_down_are_repaired_at_its_start() {
 #[test]
 fn tables_of_others_and_busy_neighbours_are_left_alone() {
     let scene = scene_with_web(2);
-    scene.nft("table ip neighbour { set s { type ipv4_addr; } chain c { type filter hook forward priority 5; ip saddr @s drop; } }").expect("nft runs");
+    let neighbour = "table ip neighbour {\n set s {\n type ipv4_addr\n }\n chain c {\n \
+                     type filter hook forward priority 5\n ip saddr @s drop\n }\n }";
+    scene.nft(neighbour).expect("nft runs");
     let before = repairs(&scene);
     for last in 1..=50 {
         scene.nft(&format!("add element ip neighbour s {{ 192.0.2.{last} }}")).expect("nft runs");

@@ -4,14 +4,15 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use shunt_tests::agent::{CHANGE_PATIENCE, Scene, eventually};
-use shunt_tests::lab::Process;
+use shunt_tests::apiserver::Refusal;
+use shunt_tests::lab::{HttpAnswer, Process};
 
 use super::{WEB, scene_with_web};
 
 /// Takes the agent's table away and holds one of the same name that only its owner may change, for as long as the
 /// process runs: the kernel answers everybody else with EPERM.
 fn occupy_table(scene: &Scene) -> Process {
-    let script = "delete table ip shunt; add table ip shunt { flags owner; }";
+    let script = "add table ip shunt; delete table ip shunt; add table ip shunt { flags owner; }";
     let holder = format!("(echo '{script}'; sleep 60) | nft -i");
     let words: Vec<OsString> = ["sh", "-c", &holder].map(OsString::from).into();
     let log = scene.agent.directory().join("holder.log");
@@ -24,6 +25,14 @@ fn occupy_table(scene: &Scene) -> Process {
     process
 }
 
+/// Late are changes that wait for twice the sync period, which is two seconds here.
+fn wait_for_livez(scene: &Scene, wanted: u16) -> HttpAnswer {
+    eventually(&format!("/livez answers {wanted}"), CHANGE_PATIENCE, || {
+        Ok(Some(scene.http("/livez")?).filter(|answer| answer.status == wanted))
+    })
+    .unwrap_or_else(|error| panic!("{error}\n{}", scene.agent.log_tail()))
+}
+
 #[test]
 fn programming_that_is_stuck_shows_in_health_metrics_and_log_and_ends_with_its_cause() {
     let mut scene = Scene::create(2).expect("a scene");
@@ -34,16 +43,12 @@ fn programming_that_is_stuck_shows_in_health_metrics_and_log_and_ends_with_its_c
     assert_eq!((status("/healthz"), status("/livez")), (200, 200));
     let mut holder = occupy_table(&scene);
     scene.publish("web", "10.96.0.10", &[1]).expect("applies");
-    let patience = Duration::from_secs(10);
-    let answer = eventually("unhealthy after twice the sync period", patience, || {
-        Ok(Some(scene.http("/livez")?).filter(|answer| answer.status == 503))
-    })
-    .unwrap_or_else(|error| panic!("{error}\n{}", scene.agent.log_tail()));
+    let answer = wait_for_livez(&scene, 503);
     assert!(answer.body.contains("\"healthy\":false"), "{answer:?}");
     assert_eq!(status("/healthz"), 503);
     let probe = scene.http_at("192.168.50.11:32001", "/").expect("answers");
     assert_eq!(probe.status, 503, "load balancers must not send here: {probe:?}");
-    assert!(probe.body.contains("\"serviceProxyHealthy\":false"), "{probe:?}");
+    assert!(probe.body.contains("\"serviceProxyHealthy\": false"), "{probe:?}");
     scene.wait_for_log(&["programming the dataplane failed", "Operation not permitted"]).expect("says why");
     let metrics = scene.metrics().expect("metrics");
     assert!(
@@ -65,6 +70,27 @@ fn programming_that_is_stuck_shows_in_health_metrics_and_log_and_ends_with_its_c
     let repaired = scene.metrics().expect("metrics").count("shunt_repairs_total", &[("reason", "failure")]);
     assert!(repaired >= 1.0, "the repair is counted");
     scene.agent.check().expect("runs");
+}
+
+#[test]
+fn a_missing_list_is_no_fault_of_the_agent_but_a_first_sync_that_fails_is() {
+    let mut scene = Scene::create(2).expect("a scene");
+    scene.agent.config["nftables"] = serde_json::json!({"syncPeriod": "1s", "minSyncPeriod": "100ms"});
+    scene.publish("web", "10.96.0.10", &[0]).expect("applies");
+    let refusal = Refusal { status: 500, retry_after: None };
+    let refuse = |scene: &Scene, refusal| {
+        scene.api.faults(|faults| faults.refuse_resource("endpointslices", refusal)).expect("our own server");
+    };
+    refuse(&scene, Some(refusal));
+    scene.start().expect("starts");
+    std::thread::sleep(Duration::from_millis(2500));
+    assert_eq!(scene.http("/livez").expect("answers").status, 200, "it waits for the API server");
+    let mut holder = occupy_table(&scene);
+    refuse(&scene, None);
+    wait_for_livez(&scene, 503);
+    holder.kill().expect("ends");
+    scene.wait_for_answer(WEB).expect("works");
+    wait_for_livez(&scene, 200);
 }
 
 fn balanced() -> serde_json::Value {
