@@ -69,8 +69,10 @@ impl Envtest {
             surroundings,
         };
         envtest.resume()?;
-        eventually("kube-apiserver serves", START_PATIENCE, || {
-            Ok(envtest.list(host, "Namespace").ok().filter(|found| !found.is_empty()))
+        eventually("kube-apiserver serves and has its first roles and namespaces", START_PATIENCE, || {
+            let namespaces = envtest.list(host, "Namespace").unwrap_or_default();
+            let agent_may_list = envtest.list_as(AGENT_TOKEN, host, "Service").is_ok();
+            Ok((agent_may_list && !namespaces.is_empty()).then_some(()))
         })
         .with_context(|| fs::read_to_string(&envtest.log).unwrap_or_default())?;
         Ok(envtest)
@@ -133,7 +135,11 @@ impl Envtest {
     }
 
     pub(super) fn list(&self, host: &Host, kind: &str) -> Result<Vec<Value>> {
-        let (kubeconfig, kind) = (self.kubeconfig_of(ADMIN_TOKEN), kind.to_owned());
+        self.list_as(ADMIN_TOKEN, host, kind)
+    }
+
+    fn list_as(&self, token: &str, host: &Host, kind: &str) -> Result<Vec<Value>> {
+        let (kubeconfig, kind) = (self.kubeconfig_of(token), kind.to_owned());
         host.worker().run(async move {
             let found = objects(&kubeconfig, &kind).await?.list(&ListParams::default()).await?;
             found.items.into_iter().map(|item| Ok(serde_json::to_value(item)?)).collect()

@@ -50,8 +50,8 @@ pub struct AgentRun {
     runs: AtomicU32,
     /// The configuration file, written anew at each start.
     pub config: Value,
-    /// Arguments after those that name the file and the node.
-    pub arguments: Vec<OsString>,
+    /// `NAME=VALUE` for its environment.
+    pub environment: Vec<OsString>,
 }
 
 /// Settings that tests begin with. Limits of connection tracking belong to the whole machine and are left alone.
@@ -79,7 +79,7 @@ impl AgentRun {
             log: directory.join("agent.log"),
             runs: AtomicU32::new(0),
             config: default_config(&path),
-            arguments: Vec::new(),
+            environment: Vec::new(),
         })
     }
 
@@ -103,13 +103,14 @@ impl AgentRun {
         self.write_config()?;
         let mut words: Vec<OsString> = vec!["--config".into(), self.config_file().into()];
         words.extend(["--hostname-override".into(), node.into()]);
-        words.extend(self.arguments.iter().cloned());
         self.start_with(surroundings, words)
     }
 
     /// Starts the program with these arguments alone.
     pub fn start_with(&mut self, surroundings: &Surroundings, arguments: Vec<OsString>) -> Result<()> {
-        let mut words = vec![shunt_program()?.into_os_string()];
+        let mut words = vec![OsString::from("env")];
+        words.extend(self.environment.iter().cloned());
+        words.push(shunt_program()?.into_os_string());
         words.extend(arguments);
         self.process = Some(surroundings.start(&words, &self.log)?);
         Ok(())

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use shunt_tests::agent::{ApiKind, CHANGE_PATIENCE, Scene, eventually};
+use shunt_tests::apiserver::Faults;
 
 use super::{WEB, open_connection, still_works};
 
@@ -89,7 +90,7 @@ fn a_server_without_streaming_lists_is_read_in_pages() {
     }
     scene.unpublish("s20").expect("deletes");
     scene.wait_for_silence("10.96.1.20:80").expect("the watch goes on from the list");
-    let requests = scene.api.faults(|faults| faults.requests()).expect("our own server");
+    let requests = scene.api.faults(Faults::requests).expect("our own server");
     let continued = |path: &str| {
         requests.iter().filter(|request| request.path == path && request.query.contains("continue=")).count()
     };
@@ -108,7 +109,7 @@ fn lists_are_streamed_and_selected_as_kube_proxy_does() {
     scene.api.put(scene.slice("other", &[0]).expect("a slice")).expect("applies");
     scene.start_with_web().expect("the agent serves");
     scene.assert_works("10.96.0.20:80", 1).expect_err("another proxy's service is not ours");
-    let requests = scene.api.faults(|faults| faults.requests()).expect("our own server");
+    let requests = scene.api.faults(Faults::requests).expect("our own server");
     let query_of = |path: &str| {
         let found = requests.iter().find(|request| request.path == path).expect("is asked for");
         found.query.replace("%2F", "/").replace("%21", "!").replace("%3D", "=")

@@ -54,7 +54,8 @@ fn mistakes_in_a_service_are_named_with_their_fields_and_the_rest_works() {
     }
     scene.assert_works(WEB, 3).expect("others are untouched");
     let metrics = scene.metrics().expect("metrics");
-    assert_eq!(metrics.count("shunt_object_problems", &[("resource", "services")]), 1.0);
+    let flawed = metrics.count("shunt_object_problems", &[("resource", "services")]);
+    assert!((flawed - 1.0).abs() < 0.1, "{flawed} services with problems");
 }
 
 #[test]

@@ -91,6 +91,37 @@ fn what_is_wrong_is_named_and_the_exit_code_tells_it() {
 }
 
 #[test]
+fn logs_can_be_json_and_one_sync_is_one_line() {
+    let mut scene = Scene::create(2).expect("a scene");
+    scene.agent.config["logging"] = json!({"format": "json", "verbosity": 0});
+    scene.start_with_web().expect("the agent serves");
+    scene.wait_for_log(&["programmed"]).expect("a sync");
+    let syncs =
+        |scene: &Scene| scene.agent.log().lines().filter(|line| line.contains("\"programmed\"")).count();
+    let before = syncs(&scene);
+    scene.publish("web", "10.96.0.10", &[1]).expect("applies");
+    scene.wait_for_pod(WEB, 1).expect("changes");
+    eventually("the sync is told", CHANGE_PATIENCE, || Ok((syncs(&scene) > before).then_some(())))
+        .expect("is told");
+    // The Node is written every few seconds in real clusters; that is no news.
+    let node = scene.api.list("Node").expect("lists").remove(0);
+    let known = syncs(&scene);
+    for number in 0..5 {
+        let mut beat = node.clone();
+        beat["metadata"]["annotations"] = json!({"example.org/beat": number.to_string()});
+        beat["metadata"].as_object_mut().expect("metadata").remove("resourceVersion");
+        scene.api.put(beat).expect("applies");
+    }
+    std::thread::sleep(Duration::from_millis(400));
+    assert_eq!(syncs(&scene), known, "{}", scene.agent.log_tail());
+    for line in scene.agent.log().lines() {
+        let parsed: serde_json::Value =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert!(parsed.is_object(), "{line}");
+    }
+}
+
+#[test]
 fn a_changed_configuration_file_ends_the_agent_and_services_stay() {
     let mut scene = scene_with_web(2);
     scene.agent.config["oomScoreAdj"] = json!(-998);

@@ -1,6 +1,12 @@
 //! The agent against an API server: what operators configure, see and break, with real packets.
 //!
 //! Needs root, iproute2, nft, iptables, conntrack and the built agent (or `SHUNT_BIN`).
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a failure of a step is a failure of the test"
+)]
 
 mod api;
 mod api_faults;
@@ -8,6 +14,7 @@ mod bad_objects;
 mod cleanup;
 mod command_line;
 mod conntrack;
+mod credentials;
 mod health;
 mod metrics;
 mod node_cidr;
@@ -15,7 +22,7 @@ mod repair;
 mod stuck;
 mod subcommands;
 
-use shunt_tests::agent::Scene;
+use shunt_tests::agent::{Scene, tcp};
 use shunt_tests::lab::{Client, Outcome};
 
 /// The service that most tests begin with.
@@ -35,7 +42,7 @@ fn scene_with_web(pods: u8) -> Scene {
 /// Opens a connection from the asking pod, which is answered once.
 fn open_connection(scene: &Scene, to: &str) -> Client {
     let asker = scene.asker().expect("a pod");
-    let client = asker.open(shunt_tests::agent::tcp(to)).expect("connects");
+    let client = asker.open(tcp(to)).expect("connects");
     still_works(scene, client)
 }
 
