@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use serde_json::json;
-use shunt_tests::agent::{ApiKind, CHANGE_PATIENCE, Scene, eventually};
+use shunt_tests::agent::{ApiKind, CHANGE_PATIENCE, Scene, eventually, tcp};
 use shunt_tests::apiserver::Faults;
+use shunt_tests::lab::Outcome;
 
-use super::{WEB, open_connection, still_works};
+use super::{WEB, open_connection, scene_with_web, still_works};
 
 /// A scene with each API server in turn.
 fn each_api(pods: u8, mut test: impl FnMut(Scene)) {
@@ -155,4 +156,22 @@ fn services_work_although_the_node_is_not_registered_yet() {
     scene.wait_for_answer(WEB).expect("services do not wait for the Node object");
     std::thread::sleep(Duration::from_millis(100));
     scene.agent.check().expect("the agent runs");
+}
+
+#[test]
+fn addresses_that_no_service_has_are_dropped_while_they_are_in_a_service_cidr() {
+    let scene = scene_with_web(2);
+    let asker = scene.asker().expect("a pod");
+    let unallocated = tcp("10.96.5.5:80");
+    let refused = |outcome: &Outcome| matches!(outcome, Outcome::Rejected(_));
+    scene.wait_until(asker, &unallocated, refused).expect("the node has no route there");
+    let cidr = json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "kubernetes"},
+                      "spec": {"cidrs": ["10.96.0.0/16"]}});
+    scene.api.put(cidr).expect("applies");
+    scene.wait_until(asker, &unallocated, |outcome| *outcome == Outcome::Timeout).expect("is dropped");
+    scene.assert_works(WEB, 3).expect("services in it work");
+    let wrong_port = tcp("10.96.0.10:81");
+    scene.wait_until(asker, &wrong_port, refused).expect("a port that the service lacks is refused");
+    scene.api.delete("ServiceCIDR", "kubernetes").expect("deletes");
+    scene.wait_until(asker, &unallocated, refused).expect("is routed again");
 }

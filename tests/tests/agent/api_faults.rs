@@ -78,6 +78,8 @@ fn a_frozen_api_server_stops_nothing_and_an_agent_that_starts_then_changes_nothi
     let waiting = waiting.expect("it says so");
     let kinds = waiting["waitingFor"].to_string();
     assert!(kinds.contains("services") && kinds.contains("endpointslices"), "{kinds}");
+    let said = scene.shunt(&["status"]).expect("runs").success().expect("succeeds");
+    assert!(said.contains("waiting for the first list of"), "{said}");
     std::thread::sleep(BRIEF);
     assert_eq!(scene.ruleset().expect("rules"), rules, "nothing is changed before the first complete list");
     scene.assert_works(WEB, 5).expect("services go on");

@@ -33,7 +33,7 @@ fn a_kubeconfig_that_names_files_works() {
     let mut scene = secured_scene();
     let file = |name: &str| scene.agent.directory().join(name);
     fs::write(file("ca.crt"), authority(&scene)).expect("writes");
-    fs::write(file("token"), "account-token\n").expect("writes");
+    fs::write(file("token"), "account-token").expect("writes");
     let kubeconfig = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "default",
         "clusters": [{"name": "default",
