@@ -1,13 +1,12 @@
 //! Test equipment of shunt: network namespaces with real packets, and an API server of its own.
 //!
-//! [`lab`] makes namespaces, links and the sockets inside them; [`agent`] runs
-//! the agent against an API server of its own; [`flows`] runs
-//! packet-flow cases (`tests/data/`) against a running agent, [`stage`] puts
-//! up a small cluster with an agent on each node. Everything here needs root:
-//! without it tests fail, they are never skipped.
+//! [`lab`] makes namespaces, links and the sockets inside them; [`flows`] runs packet-flow cases (`tests/data/`)
+//! against a running agent, [`stage`] puts up a small cluster with an agent on each node, [`agent`] one with an API
+//! server, [`demo`] is `cargo xtask demo`. Everything here needs root: without it tests fail, they are never skipped.
 
 pub mod agent;
 pub mod apiserver;
+pub mod demo;
 pub mod flows;
 pub mod lab;
 pub mod stage;

@@ -1,5 +1,5 @@
 //! The test API server behaves like a real one, as the `kube` client sees it.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a failure of a step is a failure of the test")]
+#![expect(clippy::unwrap_used, reason = "a failure of a step is a failure of the test")]
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::pin;

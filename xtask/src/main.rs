@@ -3,6 +3,7 @@
 mod bpf_linker;
 mod build_ebpf;
 mod ci;
+mod demo;
 mod lint_check;
 mod packages;
 mod process;
@@ -29,6 +30,8 @@ struct Arguments {
 enum Command {
     /// Build the BPF programs, with whatever toolchain parts that needs, to target/bpf/shunt-ebpf
     BuildEbpf,
+    /// Show services being load-balanced, in a small cluster of network namespaces (needs root)
+    Demo(demo::Arguments),
     /// Run all tests: unit, privileged, packet flows (needs root)
     Test(test::Arguments),
     /// Run everything that has to hold before a merge: format, lints, documentation, licences, tests
@@ -51,6 +54,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let workspace = Workspace::locate()?;
     match &arguments.command {
         Command::BuildEbpf => build_ebpf::run(&workspace),
+        Command::Demo(arguments) => demo::run(&workspace, arguments),
         Command::Test(arguments) => test::run(&workspace, arguments),
         Command::Ci => ci::run(&workspace),
         Command::LintCheck => lint_check::run(&workspace),

@@ -44,6 +44,12 @@ pub(super) fn set_version(object: &mut Value, version: u64) {
     set_meta(object, "resourceVersion", Value::String(version.to_string()));
 }
 
+/// Gives `object` the `metadata.resourceVersion` of another.
+pub(super) fn copy_version(other: &Value, object: &mut Value) {
+    let version = other.pointer("/metadata/resourceVersion").cloned().unwrap_or_default();
+    set_meta(object, "resourceVersion", version);
+}
+
 /// What a replaced object keeps of the old one: identity, and either its status or everything but its status.
 pub(super) fn carried_over(old: &Value, new: Value, status_only: bool) -> Value {
     if status_only {
@@ -68,10 +74,29 @@ pub(super) fn carried_over(old: &Value, new: Value, status_only: bool) -> Value 
             spec.entry(field).or_insert_with(|| value.clone());
         }
     }
+    drop_former_node_ports(old, &mut object);
     if let (Some(status), Some(target)) = (old.get("status"), object.as_object_mut()) {
         target.entry("status").or_insert_with(|| status.clone());
     }
     object
+}
+
+/// A Service that becomes a plain ClusterIP gives up the node ports it had; ones that the writer put there stay.
+fn drop_former_node_ports(old: &Value, object: &mut Value) {
+    let kind = |object: &Value| {
+        object.pointer("/spec/type").and_then(Value::as_str).unwrap_or("ClusterIP").to_owned()
+    };
+    if kind(old) == "ClusterIP" || kind(object) != "ClusterIP" {
+        return;
+    }
+    let former = old.pointer("/spec/ports").and_then(Value::as_array);
+    let former: Vec<&Value> = former.into_iter().flatten().filter_map(|port| port.get("nodePort")).collect();
+    let ports = object.pointer_mut("/spec/ports").and_then(Value::as_array_mut);
+    for port in ports.into_iter().flatten().filter_map(Value::as_object_mut) {
+        if port.get("nodePort").is_some_and(|number| former.contains(&number)) {
+            port.remove("nodePort");
+        }
+    }
 }
 
 /// Kind-specific defaults.

@@ -6,9 +6,11 @@
 //! [`Faults`].
 
 mod allocate;
+mod apply;
 mod defaults;
 mod discovery;
 mod faults;
+mod lists;
 mod patch;
 mod resource;
 mod respond;
@@ -16,10 +18,14 @@ mod routes;
 mod selector;
 mod server;
 mod store;
+mod strategic;
+mod table;
 mod tls;
+mod validate;
 mod watch_stream;
 
 pub use faults::{Faults, Refusal, Request};
+pub use patch::{Patch, PatchKind};
 pub use resource::Resource;
 pub use server::{ApiServer, Options};
 pub use store::{Store, StoreError};

@@ -15,11 +15,13 @@ use tokio::time::Instant;
 
 use super::discovery;
 use super::faults::{Faults, Request};
+use super::patch::{Patch, PatchKind};
 use super::resource::Resource;
 use super::respond::{failure, json_body, object, status};
 use super::selector::Selector;
 use super::store::{Key, Store, StoreError, Stored};
 use super::watch_stream::{self, WatchRequest};
+use super::{table, validate};
 
 /// What every request shares.
 #[derive(Clone, Debug)]
@@ -82,23 +84,31 @@ impl Api {
     ) -> Response {
         match (method.as_str(), place.name.as_ref()) {
             ("GET", None) if parameters.flag("watch") => self.watch(place, parameters),
-            ("GET", None) => self.list(place, parameters),
+            ("GET", None) => self.list(place, parameters, table::is_wanted(headers)),
             ("GET", Some(_)) => match self.store.get(place.resource, &place.key()) {
+                Ok(stored) if table::is_wanted(headers) => {
+                    json_body(200, table::of(place.resource, &[stored], self.store.current_version()))
+                }
                 Ok(stored) => json_body(200, stored.json.clone()),
                 Err(error) => failure(&error),
             },
-            ("POST", None) => object(201, parse(body).and_then(|value| self.create(place, value))),
+            // A dry run that changes something would be worse than none.
+            _ if parameters.get("dryRun").is_some() => {
+                status(400, "BadRequest", "this server does not know dry runs")
+            }
+            _ if content_type(headers).starts_with("application/vnd.kubernetes.protobuf") => status(
+                415,
+                "UnsupportedMediaType",
+                "this server reads JSON, not protobuf: of kubectl's ways to make objects use kubectl apply",
+            ),
+            ("POST", None) => {
+                object(201, parse(body, place, parameters).and_then(|value| self.create(place, value)))
+            }
             ("PUT", Some(_)) => {
                 let replace = |value| self.store.replace(place.resource, value, &place.key(), place.status);
-                object(200, parse(body).and_then(replace))
+                object(200, parse(body, place, parameters).and_then(replace))
             }
-            ("PATCH", Some(_)) => {
-                let content =
-                    headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-                let apply = content.starts_with("application/apply-patch");
-                let patch = |value| self.patch(place, &value, apply);
-                object(200, parse(body).and_then(patch))
-            }
+            ("PATCH", Some(_)) => self.patch(place, parameters, headers, body),
             ("DELETE", Some(_)) => object(200, self.store.delete(place.resource, &place.key())),
             _ => status(
                 405,
@@ -115,11 +125,26 @@ impl Api {
         self.store.create(place.resource, value)
     }
 
-    fn patch(&self, place: &Place, change: &Value, apply: bool) -> Result<Value, StoreError> {
-        self.store.patch(place.resource, &place.key(), change, apply, place.status)
+    fn patch(
+        &self,
+        place: &Place,
+        parameters: &Parameters,
+        headers: &http::HeaderMap,
+        body: &Bytes,
+    ) -> Response {
+        let content = content_type(headers);
+        let Some(kind) = PatchKind::of_request(content, parameters.get("fieldManager")) else {
+            return status(415, "UnsupportedMediaType", &format!("this server does not know {content}"));
+        };
+        let change = match decode(body) {
+            Ok(change) => change,
+            Err(error) => return failure(&error),
+        };
+        let patch = Patch { kind, change, status_only: place.status, strict: parameters.is_strict() };
+        object(200, self.store.patch(place.resource, &place.key(), &patch))
     }
 
-    fn list(&self, place: &Place, parameters: &Parameters) -> Response {
+    fn list(&self, place: &Place, parameters: &Parameters, as_table: bool) -> Response {
         let selector = match parameters.selector() {
             Ok(selector) => selector,
             Err(response) => return *response,
@@ -138,6 +163,9 @@ impl Api {
             after.as_ref().map(|(key, version)| (key, *version)),
         );
         match page {
+            Ok(page) if as_table && page.next.is_none() => {
+                json_body(200, table::of(place.resource, &page.items, page.version))
+            }
             Ok(page) => {
                 let token = page.next.map(|(namespace, name)| format!("{}:{namespace}:{name}", page.version));
                 json_body(200, list_body(place.resource, &page.items, page.version, token))
@@ -191,9 +219,22 @@ impl Api {
     }
 }
 
-fn parse(body: &Bytes) -> Result<Value, StoreError> {
+fn content_type(headers: &http::HeaderMap) -> &str {
+    headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("")
+}
+
+/// The object in a request; without unknown fields where the request wants to know of them.
+fn parse(body: &Bytes, place: &Place, parameters: &Parameters) -> Result<Value, StoreError> {
+    let object = decode(body)?;
+    if parameters.is_strict() {
+        validate::strictly(place.resource.kind, &object)?;
+    }
+    Ok(object)
+}
+
+fn decode(body: &Bytes) -> Result<Value, StoreError> {
     serde_json::from_slice(body)
-        .map_err(|error| StoreError::Invalid(format!("the body is not JSON: {error}")))
+        .map_err(|error| StoreError::BadRequest(format!("the body is not JSON: {error}")))
 }
 
 fn list_body(resource: &Resource, items: &[Arc<Stored>], version: u64, token: Option<String>) -> Bytes {
@@ -267,6 +308,11 @@ impl Parameters {
 
     fn flag(&self, name: &str) -> bool {
         matches!(self.get(name), Some("true" | "1"))
+    }
+
+    /// Whether unknown fields are to be refused.
+    fn is_strict(&self) -> bool {
+        self.get("fieldValidation") == Some("Strict")
     }
 
     fn number(&self, name: &str) -> Option<usize> {

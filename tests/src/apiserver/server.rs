@@ -53,6 +53,15 @@ impl ApiServer {
         Ok(server)
     }
 
+    /// Another server of the same objects, with the same token and the same faults, on another address.
+    pub async fn beside(&self, address: SocketAddr) -> anyhow::Result<Self> {
+        let identity = self.identity.is_some().then(|| identity(address.ip())).transpose()?;
+        let mut server =
+            Self { api: self.api.clone(), address, identity, token: self.token.clone(), running: None };
+        server.resume().await?;
+        Ok(server)
+    }
+
     /// The objects.
     pub fn store(&self) -> &Store {
         &self.api.store

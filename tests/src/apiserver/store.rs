@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::allocate::Allocator;
+use super::patch::{Patch, PatchKind};
 use super::resource::Resource;
-use super::{defaults, patch};
+use super::{defaults, validate};
 
 /// Why a write or a read did not happen; each is one HTTP status.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -29,6 +30,9 @@ pub enum StoreError {
     /// 422.
     #[error("{0}")]
     Invalid(String),
+    /// 400.
+    #[error("{0}")]
+    BadRequest(String),
 }
 
 /// Namespace (empty if the resource has none) and name.
@@ -82,7 +86,12 @@ struct State {
     oldest: u64,
     version: u64,
     allocator: Allocator,
+    /// What each manager has applied last.
+    applied: BTreeMap<Applied, Value>,
 }
+
+/// Group and plural of a resource, key of an object, name of a manager.
+type Applied = (&'static str, &'static str, Key, String);
 
 /// The log keeps this many changes before old ones are forgotten, as a server's watch cache does.
 const LOG_LIMIT: usize = 200_000;
@@ -95,6 +104,7 @@ impl Default for Store {
             oldest: 0,
             version: 1,
             allocator: Allocator::default(),
+            applied: BTreeMap::new(),
         };
         Self { state: Arc::new(Mutex::new(state)), version: Arc::new(watch::Sender::new(1)) }
     }
@@ -172,24 +182,42 @@ impl Store {
         self.write(&mut state, resource, key.clone(), object)
     }
 
-    /// Applies a merge patch (RFC 7396), or creates the object from it where `create` says so (server-side apply).
-    pub fn patch(
-        &self,
-        resource: &'static Resource,
-        key: &Key,
-        change: &Value,
-        create: bool,
-        status_only: bool,
-    ) -> Result<Value, StoreError> {
-        match self.get(resource, key) {
-            Ok(old) => {
-                let mut object = old.value.clone();
-                patch::merge(&mut object, change);
-                self.replace(resource, object, key, status_only)
+    /// Changes an object by a patch; server-side apply creates what is not there.
+    pub fn patch(&self, resource: &'static Resource, key: &Key, patch: &Patch) -> Result<Value, StoreError> {
+        loop {
+            let versioned = patch.change.pointer("/metadata/resourceVersion").is_some();
+            match self.patch_once(resource, key, patch) {
+                // Somebody else was quicker; only a patch that names a version minds.
+                Err(StoreError::Conflict(_)) if !versioned => {}
+                result => return result,
             }
-            Err(StoreError::NotFound(_)) if create => self.create(resource, change.clone()),
-            Err(error) => Err(error),
         }
+    }
+
+    fn patch_once(&self, resource: &'static Resource, key: &Key, patch: &Patch) -> Result<Value, StoreError> {
+        let manager = match &patch.kind {
+            PatchKind::Apply(manager) => Some(manager.as_str()),
+            PatchKind::Merge | PatchKind::Strategic => None,
+        };
+        let identity = (resource.group, resource.plural, key.clone(), manager.unwrap_or("").to_owned());
+        let previous = self.lock().applied.get(&identity).cloned();
+        let old = self.get(resource, key);
+        let object = match &old {
+            Ok(old) => patch.applied_to(resource.kind, &old.value, previous.as_ref()),
+            Err(_) => patch.change.clone(),
+        };
+        if patch.strict {
+            validate::strictly(resource.kind, &object)?;
+        }
+        let made = match old {
+            Ok(_) => self.replace(resource, object, key, patch.status_only)?,
+            Err(_) if manager.is_some() => self.create(resource, object)?,
+            Err(error) => return Err(error),
+        };
+        if manager.is_some() {
+            self.lock().applied.insert(identity, patch.change.clone());
+        }
+        Ok(made)
     }
 
     /// Deletes an object; returns what it was.
@@ -198,6 +226,9 @@ impl Store {
         let old =
             state.of_mut(resource).remove(key).ok_or_else(|| StoreError::NotFound(title(resource, key)))?;
         state.allocator.release(&old.value);
+        state.applied.retain(|(group, plural, of, _), _| {
+            (*group, *plural, of) != (resource.group, resource.plural, key)
+        });
         let version = state.version + 1;
         let mut last = old.value.clone();
         defaults::set_version(&mut last, version);
@@ -283,6 +314,13 @@ impl Store {
     ) -> Result<Value, StoreError> {
         defaults::fill_in(resource, &mut object);
         state.allocator.allocate(&mut object)?;
+        if let Some(before) = state.of(resource).and_then(|map| map.get(&key)) {
+            // A write that changes nothing is no change: no version, no event.
+            defaults::copy_version(&before.value, &mut object);
+            if before.value == object {
+                return Ok(object);
+            }
+        }
         let version = state.version + 1;
         defaults::set_version(&mut object, version);
         let stored = Arc::new(Stored { json: encode(&object), value: object.clone() });
@@ -348,6 +386,7 @@ pub(super) fn status_object(error: &StoreError) -> (u16, Value) {
         StoreError::Conflict(_) => (409, "Conflict"),
         StoreError::Expired(_) => (410, "Expired"),
         StoreError::Invalid(_) => (422, "Invalid"),
+        StoreError::BadRequest(_) => (400, "BadRequest"),
     };
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
