@@ -22,6 +22,8 @@ mod repair;
 mod stuck;
 mod subcommands;
 
+use std::collections::BTreeSet;
+
 use shunt_tests::agent::{Scene, tcp};
 use shunt_tests::lab::{Client, Outcome};
 
@@ -30,6 +32,18 @@ const WEB: &str = "10.96.0.10:80";
 
 fn is_answer(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Answer(_))
+}
+
+/// Lines that are in one of the texts only.
+fn difference<'a>(before: &'a str, after: &'a str) -> BTreeSet<&'a str> {
+    let lines = |text: &'a str| text.lines().collect::<BTreeSet<_>>();
+    lines(before).symmetric_difference(&lines(after)).copied().collect()
+}
+
+/// Fails unless the rules on the node are these.
+fn assert_unchanged(scene: &Scene, rules: &str) {
+    let now = scene.ruleset().expect("rules");
+    assert!(now == rules, "rules have changed: {:#?}\n{}", difference(rules, &now), scene.agent.log_tail());
 }
 
 /// A scene with so many pods, the agent and the service [`WEB`], which leads to the first pod.

@@ -1,11 +1,10 @@
 //! Somebody else changes the rules.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use shunt_tests::agent::Scene;
 
-use super::{WEB, scene_with_web};
+use super::{WEB, difference, scene_with_web};
 
 /// A changed table is to be noticed and repaired within this time.
 const REPAIR_PATIENCE: Duration = Duration::from_secs(5);
@@ -21,12 +20,6 @@ fn own_rules(scene: &Scene) -> String {
     // What is made anew comes last.
     lines.sort_unstable();
     lines.join("\n")
-}
-
-/// Lines that are in one of the texts only.
-fn difference<'a>(before: &'a str, after: &'a str) -> BTreeSet<&'a str> {
-    let lines = |text: &'a str| text.lines().collect::<BTreeSet<_>>();
-    lines(before).symmetric_difference(&lines(after)).copied().collect()
 }
 
 /// Changes something, and waits until everything is as before and the repair is counted.
