@@ -2,9 +2,9 @@
 //!
 //! A case ([`Case`], the file format is described in `tests/data/README.md`)
 //! gives Services and EndpointSlices step by step, and flows with what must
-//! happen to them. [`run`] builds the case's machines ([`topology`]), starts
+//! happen to them. [`run`] builds the case's machines (`topology`), starts
 //! the agent in the node's namespace, shows it the objects, waits until they
-//! are in effect ([`barrier`]), sends every flow and judges what came back.
+//! are in effect (`barrier`), sends every flow and judges what came back.
 //! It knows nothing of the agent's insides.
 
 mod agent;
