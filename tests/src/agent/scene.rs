@@ -101,7 +101,16 @@ impl Scene {
     pub fn start_with_web(&mut self) -> Result<()> {
         self.publish("web", "10.96.0.10", &[0])?;
         self.start()?;
-        self.wait_for_answer("10.96.0.10:80")
+        self.wait_for_answer("10.96.0.10:80")?;
+        self.wait_for_sync()
+    }
+
+    /// Waits for the end of the first sync: packets see its parts, one IP version after the other, before.
+    fn wait_for_sync(&self) -> Result<()> {
+        eventually("the first sync is over", CHANGE_PATIENCE, || {
+            Ok(self.status()?.pointer("/lastSyncSeconds").filter(|age| age.is_number()).map(drop))
+        })
+        .with_context(|| self.agent.log_tail())
     }
 
     /// Runs the agent's program with other arguments on the node, to its end.
