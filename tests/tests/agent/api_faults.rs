@@ -1,6 +1,6 @@
 //! An API server that misbehaves.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shunt_tests::agent::{ApiKind, CHANGE_PATIENCE, Scene, eventually};
 use shunt_tests::apiserver::{Faults, Options, Refusal};
@@ -134,13 +134,15 @@ fn a_half_open_connection_is_given_up_and_made_anew() {
 fn throttling_is_obeyed() {
     let mut scene = Scene::create(2).expect("a scene");
     scene.publish("web", "10.96.0.10", &[0]).expect("applies");
-    turn(&scene, |faults| faults.refuse(Some(Refusal { status: 429, retry_after: Some(2) })));
+    turn(&scene, |faults| faults.refuse(Some(Refusal { status: 429, retry_after: Some(3) })));
     scene.start().expect("starts");
     scene.wait_for_log(&["429"]).or_else(|_| scene.wait_for_log(&["watch failed"])).expect("is told");
-    let before = requests(&scene);
+    let (before, started) = (requests(&scene), Instant::now());
     std::thread::sleep(Duration::from_millis(1200));
-    let after = requests(&scene);
-    assert!(after - before <= 1, "{} requests within the time the server asked for", after - before);
+    let made = requests(&scene) - before;
+    // Where the machine was busy for seconds, each watch may have been due again.
+    let due = (started.elapsed() + Duration::from_millis(1500)).as_secs() / 3;
+    assert!(made as u64 <= 1 + 5 * due, "{made} requests within {:?}", started.elapsed());
     turn(&scene, |faults| faults.refuse(None));
     scene.wait_for_answer(WEB).expect("then everything works");
     let metrics = scene.metrics().expect("metrics");
