@@ -35,6 +35,9 @@ const OCCUPANCY_INTERVAL: Duration = Duration::from_mins(1);
 /// Failed syncs are repeated after this time at first.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 
+/// Longest pause before connection tracking is looked through again, also after a failure.
+const CLEANING_RETRY: Duration = Duration::from_secs(1);
+
 /// What happens once after the first sync: taking over from a kube-proxy, sysctls that exist only now.
 pub type AfterFirstSync = Box<dyn FnOnce() + Send>;
 
@@ -108,6 +111,8 @@ pub struct Agent {
     audit_at: Deadline,
     audit_reason: Repair,
     occupancy_at: Deadline,
+    /// Connection tracking is not looked through again before.
+    clean_at: Deadline,
     said_waiting: bool,
 }
 
@@ -137,11 +142,12 @@ impl Agent {
             audit_at: now + AUDIT_INTERVAL,
             audit_reason: Repair::Audit,
             occupancy_at: now + OCCUPANCY_INTERVAL,
+            clean_at: now,
             said_waiting: false,
         }
     }
 
-    /// Runs until it is stopped.
+    /// Runs until it is stopped. Calls into the kernel block the thread: give the agent one of its own.
     pub async fn run(mut self) -> Result<(), AgentError> {
         self.parts.observer.starting();
         for stamped in std::mem::take(&mut self.parts.early) {
@@ -160,6 +166,7 @@ impl Agent {
                 Wake::Time => self.on_time(),
             }
             self.sync_if_due().await?;
+            self.clean_if_due();
         }
     }
 
@@ -187,7 +194,11 @@ impl Agent {
     fn deadline(&self) -> Deadline {
         let waits_for_node = matches!(self.parts.engine.readiness(), Readiness::WaitingFor(_));
         let node = waits_for_node.then(|| (self.started + WAIT_FOR_NODE).max(Deadline::now() + BUSY));
-        [self.retry_at, node].into_iter().flatten().fold(self.audit_at.min(self.occupancy_at), Deadline::min)
+        let clean = self.parts.engine.owes_cleaning().then_some(self.clean_at);
+        [self.retry_at, node, clean]
+            .into_iter()
+            .flatten()
+            .fold(self.audit_at.min(self.occupancy_at), Deadline::min)
     }
 
     /// Takes in an event and all that came with it.
@@ -267,7 +278,7 @@ impl Agent {
         self.audit_at = Deadline::now() + AUDIT_INTERVAL;
         let reason = std::mem::replace(&mut self.audit_reason, Repair::Audit);
         let engine = &mut self.parts.engine;
-        match tokio::task::block_in_place(|| engine.audit()) {
+        match engine.audit() {
             Ok(None | Some(0)) => {}
             Ok(Some(objects)) => {
                 self.parts.observer.repaired(reason, objects);
@@ -292,17 +303,11 @@ impl Agent {
         }
         self.parts.observer.due();
         let started = Instant::now();
-        match tokio::task::block_in_place(|| engine.sync(started)) {
+        match engine.sync(started) {
             Ok(report) => {
-                let conntrack_failed = matches!(report.conntrack, Some(Err(_)));
                 self.parts.observer.synced(engine, &report).await;
                 self.last_sync = Some(Instant::now());
-                if conntrack_failed {
-                    self.retry_at = Some(Deadline::now() + self.backoff.failed());
-                } else {
-                    self.retry_at = None;
-                    self.backoff.succeeded();
-                }
+                self.backoff.succeeded();
                 self.after_first_sync();
             }
             Err(failure @ SyncFailure::Dataplane { fatal: true, .. }) => {
@@ -326,6 +331,18 @@ impl Agent {
             self.retry_at = Some(due);
         }
         early
+    }
+
+    /// Removes stale flows at once, unless that was done a moment ago: each time, the kernel looks through its whole
+    /// table, and that is not to take more than a hundredth of a processor.
+    fn clean_if_due(&mut self) {
+        if !self.parts.engine.owes_cleaning() || Deadline::now() < self.clean_at {
+            return;
+        }
+        let outcome = self.parts.engine.clean_conntrack();
+        let pause = outcome.as_ref().map_or(CLEANING_RETRY, |(_, took)| (*took * 100).min(CLEANING_RETRY));
+        self.clean_at = Deadline::now() + pause;
+        self.parts.observer.cleaned(&outcome);
     }
 
     fn after_first_sync(&mut self) {

@@ -66,12 +66,10 @@ pub struct SyncReport {
     pub full: bool,
     /// Frontends that changed.
     pub frontends: usize,
-    /// Time it took, conntrack left out.
+    /// Time it took.
     pub took: Duration,
     /// Frontends that the kernel refused during this sync, with its words.
     pub refused: Vec<(Frontend, String)>,
-    /// UDP conntrack entries that were deleted, and the time it took; `None` if there was nothing to look for.
-    pub conntrack: Option<Result<(u64, Duration), ConntrackError>>,
 }
 
 /// Why a sync did not reach its goal.
@@ -147,7 +145,7 @@ impl Engine {
 
     /// Whether a sync would have something to do.
     pub fn has_work(&self) -> bool {
-        !self.pending.is_empty() || self.programmed == Programmed::Unknown || self.stale.is_owed()
+        !self.pending.is_empty() || self.programmed == Programmed::Unknown
     }
 
     /// Plans what changed and applies it. Call only when [`Readiness::Ready`].
@@ -162,8 +160,7 @@ impl Engine {
         let applied = self.program(&changes, &mut refused)?;
         self.note_withdrawn();
         let took = started.elapsed();
-        let conntrack = self.clean_conntrack();
-        Ok(SyncReport { applied, full, frontends: changes.frontends.len(), took, refused, conntrack })
+        Ok(SyncReport { applied, full, frontends: changes.frontends.len(), took, refused })
     }
 
     /// Counts the objects in the kernel that are not as planned. `Ok(None)` before the first sync and after failures.
@@ -257,11 +254,14 @@ impl Engine {
         self.withdrawn.retain(|frontend| !frontends.contains_key(frontend));
     }
 
-    /// Only after the dataplane is right: the next packet of a deleted flow is translated by what is there then.
-    fn clean_conntrack(&mut self) -> Option<Result<(u64, Duration), ConntrackError>> {
-        if !self.stale.is_owed() {
-            return None;
-        }
+    /// Whether connection tracking may hold flows to endpoints that went away. Cleaning waits for a sync that went
+    /// through: the next packet of a deleted flow is translated by what is programmed then.
+    pub fn owes_cleaning(&self) -> bool {
+        self.programmed == Programmed::AsPlanned && self.stale.is_owed()
+    }
+
+    /// Removes stale flows; how many, and the time it took. What fails stays owed.
+    pub fn clean_conntrack(&mut self) -> Result<(u64, Duration), ConntrackError> {
         let started = Instant::now();
         let table = self.planner.table();
         let outcome = match &self.stale {
@@ -279,7 +279,7 @@ impl Engine {
             self.stale = Stale::Of(BTreeMap::new());
             self.withdrawn.clear();
         }
-        Some(outcome.map(|deleted| (deleted, started.elapsed())))
+        outcome.map(|deleted| (deleted, started.elapsed()))
     }
 }
 

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::engine::{Engine, SyncFailure, SyncReport, error_chain};
 use crate::domain::{Event, IpFamily, ObjectKind, Problem};
-use crate::kernel::conntrack::Occupancy;
+use crate::kernel::conntrack::{ConntrackError, Occupancy};
 use crate::plan::{HealthCheck, PlanProblem, ProblemReason};
 use crate::serve::{
     ClusterEvent, EventSink, HealthCheckService, HealthMonitor, ListenOn, LocalPolicy, Metrics,
@@ -115,7 +115,6 @@ impl Observer {
             self.metrics.repaired(Repair::Failure);
         }
         self.programming_latency(engine);
-        self.conntrack(report);
         self.totals(engine);
         self.refusals(engine, report);
         self.problems(engine);
@@ -160,9 +159,10 @@ impl Observer {
         }
     }
 
-    fn conntrack(&self, report: &SyncReport) {
-        match &report.conntrack {
-            Some(Ok((deleted, took))) => {
+    /// Connection tracking was cleaned, or could not be.
+    pub(super) fn cleaned(&self, outcome: &Result<(u64, Duration), ConntrackError>) {
+        match outcome {
+            Ok((deleted, took)) => {
                 for family in IpFamily::ALL {
                     let count = if family == IpFamily::V4 { *deleted } else { 0 };
                     self.metrics.conntrack_reconciled(family, *took, count);
@@ -171,8 +171,7 @@ impl Observer {
                     tracing::info!(deleted, "removed stale UDP flows from connection tracking");
                 }
             }
-            Some(Err(error)) => tracing::warn!("stale UDP flows stay for now: {}", error_chain(error)),
-            None => {}
+            Err(error) => tracing::warn!("stale UDP flows stay for now: {}", error_chain(error)),
         }
     }
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use jiff::Timestamp;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::dataplane::Opened;
@@ -15,23 +16,17 @@ use super::observer::{Shown, observer, spawn_servers};
 use super::{dataplane, init, node_cidr, source};
 use crate::cli::Args;
 use crate::config::{Loaded, LocalMode, NodePortAddresses, Settings, watch_file};
-use crate::domain::{IpFamily, ObjectKind};
+use crate::domain::{IpFamily, Node, ObjectKind};
+use crate::kernel::Dataplane;
 use crate::kernel::conntrack::NetlinkConntrack;
 use crate::kernel::monitor::AddressMonitor;
 use crate::plan::{self, PlanSettings};
 use crate::reconcile::{Agent, AgentParts, ClientClasses, Engine, QueryHandle};
 use crate::serve::{Clock, HealthMonitor, LogHandle, Metrics, ServiceSeries};
 
-/// Threads of the runtime: one for the agent's task, one for everything that waits.
-const THREADS: usize = 2;
-
 /// Runs the agent until it is stopped by a signal, or cannot go on.
 pub(super) fn run(args: &Args, loaded: Loaded, logs: LogHandle) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(THREADS)
-        .enable_all()
-        .build()
-        .context("starting the runtime")?;
+    let runtime = runtime()?;
     let config_file = args.config_file().map(ToOwned::to_owned);
     runtime.block_on(async move {
         let stop = CancellationToken::new();
@@ -46,6 +41,28 @@ pub(super) fn run(args: &Args, loaded: Loaded, logs: LogHandle) -> anyhow::Resul
             }
         }
     })
+}
+
+/// A runtime of one thread. The agent has one, and all that waits and answers has another: the agent blocks while the
+/// kernel works, and neither has to hand its tasks to the other.
+fn runtime() -> anyhow::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting a runtime")
+}
+
+/// Runs the agent on a thread of its own.
+fn on_its_own_thread(
+    make: impl FnOnce() -> anyhow::Result<Agent> + Send + 'static,
+) -> oneshot::Receiver<anyhow::Result<()>> {
+    let (done, ended) = oneshot::channel();
+    let work = move || {
+        let outcome = runtime().and_then(|runtime| runtime.block_on(async { Ok(make()?.run().await?) }));
+        // Nobody waits for the end any more when the process is ending anyway.
+        drop(done.send(outcome));
+    };
+    if let Err(error) = std::thread::Builder::new().name("agent".to_owned()).spawn(work) {
+        tracing::error!("no thread for the agent: {error}");
+    }
+    ended
 }
 
 /// Listens for the signals that end the agent, from this call on: the agent may be busy for a while before anything
@@ -80,48 +97,57 @@ async fn start(loaded: Loaded, logs: LogHandle, stop: CancellationToken) -> anyh
         started,
     })?;
     let (node, early) = node_cidr::wait(&settings, &mut source.events).await?;
+    let objects = source.events;
     let detectors = dataplane::detectors(&settings, &node)?;
-    let families = dataplane::families();
-    let primary = settings.primary_family().unwrap_or(IpFamily::V4);
-    for warning in settings.check_families(primary, families.len() > 1, &node)? {
-        tracing::warn!("{warning}");
-    }
+    check_families(&settings, &node)?;
     let Opened { dataplane, port } = dataplane::open(&settings, &detectors)?;
     let kernel_changed = Arc::new(Notify::new());
     let kernel_notes = Arc::new(OnceLock::new());
-    let parts = AgentParts {
-        engine: Engine::new(
-            plan_settings(&settings),
-            required(),
-            dataplane,
-            Box::new(NetlinkConntrack::new()),
-        ),
-        early,
-        events: source.events,
-        queries: asked,
-        addresses: AddressMonitor::new().context("watching the node's addresses")?,
-        kernel_changed: Arc::clone(&kernel_changed),
-        observer: observer(&settings, metrics, health, events, watches, started),
-        kernel_notes: Arc::clone(&kernel_notes),
-        classes: ClientClasses { detectors, masquerade_all: settings.masquerade_all },
-        min_interval: min_interval(&settings),
-        sync_period: settings.sync_period,
-        follows_pod_cidrs: settings.local_mode == LocalMode::NodeCidr,
-        after_first_sync: Some(Box::new(move || {
-            dataplane::spawn_monitor(port, kernel_changed);
-            after_first_sync(&settings);
-            kernel_notes.get_or_init(|| dataplane::kernel_notes(&settings));
-        })),
-        stop,
+    let observer = observer(&settings, metrics, health, events, watches, started);
+    let make = move || {
+        let parts = AgentParts {
+            engine: engine(&settings, dataplane),
+            early,
+            events: objects,
+            queries: asked,
+            addresses: AddressMonitor::new().context("watching the node's addresses")?,
+            kernel_changed: Arc::clone(&kernel_changed),
+            observer,
+            kernel_notes: Arc::clone(&kernel_notes),
+            classes: ClientClasses { detectors, masquerade_all: settings.masquerade_all },
+            min_interval: min_interval(&settings),
+            sync_period: settings.sync_period,
+            follows_pod_cidrs: settings.local_mode == LocalMode::NodeCidr,
+            after_first_sync: Some(Box::new(move || {
+                dataplane::spawn_monitor(port, kernel_changed);
+                after_first_sync(&settings, &kernel_notes);
+            })),
+            stop,
+        };
+        Ok(Agent::new(parts))
     };
     tokio::select! {
-        ended = Box::pin(Agent::new(parts).run()) => { ended?; Ok(ExitCode::SUCCESS) }
+        ended = on_its_own_thread(make) => {
+            ended.context("the agent's thread ended")??;
+            Ok(ExitCode::SUCCESS)
+        }
         Some(failed) = servers.join_next() => Err(failed.context("a server's task ended")?.into()),
     }
 }
 
-fn required() -> [ObjectKind; 4] {
-    [ObjectKind::Service, ObjectKind::EndpointSlice, ObjectKind::Node, ObjectKind::ServiceCidr]
+/// Pod ranges of the wrong family only are an error, or worth a warning.
+fn check_families(settings: &Settings, node: &Node) -> anyhow::Result<()> {
+    let primary = settings.primary_family().unwrap_or(IpFamily::V4);
+    for warning in settings.check_families(primary, dataplane::families().len() > 1, node)? {
+        tracing::warn!("{warning}");
+    }
+    Ok(())
+}
+
+fn engine(settings: &Settings, dataplane: Box<dyn Dataplane>) -> Engine {
+    let required =
+        [ObjectKind::Service, ObjectKind::EndpointSlice, ObjectKind::Node, ObjectKind::ServiceCidr];
+    Engine::new(plan_settings(settings), required, dataplane, Box::new(NetlinkConntrack::new()))
 }
 
 fn plan_settings(settings: &Settings) -> PlanSettings {
@@ -143,7 +169,7 @@ fn min_interval(settings: &Settings) -> Duration {
 }
 
 /// Rules of a kube-proxy go only now that ours are in place, and the kernel loads connection tracking with our rules.
-fn after_first_sync(settings: &Settings) {
+fn after_first_sync(settings: &Settings, kernel_notes: &OnceLock<Vec<String>>) {
     if let Err(error) = init::conntrack(&settings.conntrack) {
         tracing::error!("{error:#}");
     }
@@ -151,4 +177,5 @@ fn after_first_sync(settings: &Settings) {
         init::localnet();
     }
     init::take_over();
+    kernel_notes.get_or_init(|| dataplane::kernel_notes(settings));
 }
