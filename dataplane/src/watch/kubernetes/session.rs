@@ -37,6 +37,9 @@ const WATCH_SECONDS: std::ops::Range<u32> = 300..600;
 const WATCH_GRACE: Duration = Duration::from_secs(15);
 /// Silence within a streaming list after which it is taken that the server does not know what one is.
 const STREAM_PATIENCE: Duration = Duration::from_secs(15);
+/// Silence after which a watch is begun again where it was. API servers send a bookmark about every minute, so that a
+/// silent one hangs or sits behind a connection that nobody has closed.
+const WATCH_PATIENCE: Duration = Duration::from_secs(150);
 /// A watch that ends sooner than this counts as a failure, so that a server cannot make us call it in a rush.
 const SHORTEST_WATCH: Duration = Duration::from_secs(1);
 
@@ -61,6 +64,7 @@ pub(super) struct Session {
     events: Vec<Event>,
     /// Silence that a streaming list may have.
     pub(super) stream_patience: Duration,
+    pub(super) watch_patience: Duration,
 }
 
 impl Session {
@@ -85,6 +89,7 @@ impl Session {
             synced: false,
             events: Vec::new(),
             stream_patience: STREAM_PATIENCE,
+            watch_patience: WATCH_PATIENCE,
         }
     }
 
@@ -226,7 +231,7 @@ impl Session {
             let patience = match (listing, settled) {
                 (true, _) => left.min(self.stream_patience),
                 (false, false) => left.min(SHORTEST_WATCH),
-                (false, true) => left,
+                (false, true) => left.min(self.watch_patience),
             };
             match lines.fill(patience).await {
                 Ok(true) => {}

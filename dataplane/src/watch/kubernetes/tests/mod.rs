@@ -151,6 +151,21 @@ async fn a_server_that_does_not_know_streaming_lists_is_read_in_pages() {
 }
 
 #[tokio::test]
+async fn a_watch_that_falls_silent_is_begun_again_where_it_was() {
+    let tracker = Box::new(ServiceTracker::new(Arc::default()));
+    let hasten = |session: &mut Session| session.watch_patience = Duration::from_millis(1500);
+    let mut lab = Lab::start(Target::services(), tracker, hasten).await;
+    let stream = lab.server.streaming_list().await;
+    stream.added(&service("a", "5", "172.30.0.1"));
+    stream.complete("6");
+    lab.expect(&["+x/a 172.30.0.1", "synced services"]).await;
+    // Nothing more is said, and nothing is closed.
+    let again = lab.server.watch_from("6").await;
+    again.added(&service("b", "7", "172.30.0.2"));
+    lab.expect(&["+x/b 172.30.0.2"]).await;
+}
+
+#[tokio::test]
 async fn an_object_that_cannot_be_read_does_not_take_others_along() {
     let mut lab = Lab::services().await;
     let stream = lab.server.streaming_list().await;
