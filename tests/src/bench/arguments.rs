@@ -1,0 +1,166 @@
+//! What to run.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Parser, ValueEnum as _};
+
+/// Measures shunt's control plane and datapath, in network namespaces (needs root).
+#[derive(Debug, Clone, Parser)]
+#[command(name = "cargo xtask bench", disable_help_subcommand = true)]
+pub struct Arguments {
+    /// Only the control plane: start, changes, churn, memory.
+    #[arg(long)]
+    control_plane: bool,
+    /// Only the datapath: latencies of connections beside plain routing.
+    #[arg(long)]
+    datapath: bool,
+    /// Numbers of services, each with two ports and two endpoints [default: 1,1000,10000; quick: 1,1000].
+    #[arg(long, value_delimiter = ',')]
+    services: Vec<usize>,
+    /// Fewer samples: about two minutes.
+    #[arg(long)]
+    quick: bool,
+    /// The agent [default: `shunt` beside this program].
+    #[arg(long)]
+    shunt: Option<PathBuf>,
+    /// A kube-proxy program to measure in the same way.
+    #[arg(long)]
+    kube_proxy: Option<PathBuf>,
+    /// Modes to run that kube-proxy in.
+    #[arg(long, value_delimiter = ',', default_value = "nftables")]
+    kube_proxy_modes: Vec<String>,
+    /// Rounds of the datapath part, each going through all lanes [default: 9; quick: 5].
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Lanes of the datapath part besides `direct`, by parts of their names [default: all].
+    #[arg(long, value_delimiter = ',')]
+    lanes: Vec<String>,
+    /// Cases of the control plane, after the start [default: all].
+    #[arg(long, value_enum, value_delimiter = ',')]
+    cases: Vec<ControlCase>,
+    /// `-v` level of the agents; their logs are kept beside the report from level 1 on.
+    #[arg(long, default_value_t = 0)]
+    verbosity: u8,
+    /// Where to write the report.
+    #[arg(long, default_value = "target/bench/report.json")]
+    output: PathBuf,
+}
+
+/// A case of the control plane that can be left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum ControlCase {
+    /// One changed EndpointSlice, nothing else going on.
+    Change,
+    /// A new service.
+    NewService,
+    /// 50 changes a second.
+    Churn,
+    /// The API server goes away and comes back.
+    Outage,
+}
+
+/// One proxy program to measure.
+#[derive(Debug, Clone)]
+pub(super) struct Proxy {
+    /// Name of the lane.
+    pub(super) lane: String,
+    pub(super) program: PathBuf,
+    /// `mode` in its configuration.
+    pub(super) mode: String,
+}
+
+/// The settled form of [`Arguments`].
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) control_plane: bool,
+    pub(super) datapath: bool,
+    pub(super) quick: bool,
+    pub(super) services: Vec<usize>,
+    pub(super) proxies: Vec<Proxy>,
+    pub(super) rounds: usize,
+    /// Changes of one EndpointSlice that are timed.
+    pub(super) changes: usize,
+    /// New services that are timed.
+    pub(super) new_services: usize,
+    /// Changes in the churn, at 50 a second.
+    pub(super) churn: usize,
+    /// Parts of the names of wanted lanes; all for none.
+    pub(super) lanes: Vec<String>,
+    /// How long the API server is away.
+    pub(super) outage: Duration,
+    /// Cases of the control plane to go through.
+    pub(super) cases: Vec<ControlCase>,
+    /// Samples of a datapath measure in one round.
+    pub(super) samples: usize,
+    pub(super) verbosity: u8,
+    pub(super) output: PathBuf,
+}
+
+impl Plan {
+    /// Whether a lane of the datapath part is to be measured.
+    pub(super) fn wants(&self, lane: &str) -> bool {
+        self.lanes.is_empty() || self.lanes.iter().any(|part| lane.contains(part.as_str()))
+    }
+}
+
+impl Arguments {
+    pub(super) fn plan(&self) -> Result<Plan> {
+        let both = self.control_plane == self.datapath;
+        let quick = self.quick;
+        let pick = |thorough, fast| if quick { fast } else { thorough };
+        let mut services = self.services.clone();
+        if services.is_empty() {
+            services = if quick { vec![1, 1000] } else { vec![1, 1000, 10_000] };
+        }
+        services.sort_unstable();
+        services.dedup();
+        let largest = services.last().copied().unwrap_or(0);
+        ensure!((1..=60_000).contains(&largest), "--services: numbers are from 1 to 60000");
+        ensure!(services.first() != Some(&0), "--services: numbers are from 1 to 60000");
+        let rounds = self.rounds.unwrap_or_else(|| pick(9, 5));
+        ensure!(rounds > 0, "--rounds: at least one");
+        Ok(Plan {
+            control_plane: both || self.control_plane,
+            datapath: both || self.datapath,
+            quick,
+            services,
+            proxies: self.proxies()?,
+            rounds,
+            changes: pick(250, 60),
+            new_services: pick(50, 15),
+            churn: pick(1000, 250),
+            lanes: self.lanes.clone(),
+            outage: Duration::from_secs(if quick { 5 } else { 30 }),
+            cases: if self.cases.is_empty() {
+                ControlCase::value_variants().to_vec()
+            } else {
+                self.cases.clone()
+            },
+            samples: pick(2000, 800),
+            verbosity: self.verbosity,
+            output: self.output.clone(),
+        })
+    }
+
+    fn proxies(&self) -> Result<Vec<Proxy>> {
+        let beside = std::env::current_exe().context("finding this program")?.with_file_name("shunt");
+        let shunt = existing(self.shunt.as_deref().unwrap_or(&beside), "--shunt")?;
+        let mut proxies =
+            vec![Proxy { lane: "shunt nftables".to_owned(), program: shunt, mode: "nftables".to_owned() }];
+        if let Some(path) = &self.kube_proxy {
+            let program = existing(path, "--kube-proxy")?;
+            proxies.extend(self.kube_proxy_modes.iter().map(|mode| Proxy {
+                lane: format!("kube-proxy {mode}"),
+                program: program.clone(),
+                mode: mode.clone(),
+            }));
+        }
+        Ok(proxies)
+    }
+}
+
+fn existing(path: &Path, flag: &str) -> Result<PathBuf> {
+    path.canonicalize().with_context(|| format!("{flag}: {} is not there", path.display()))
+}

@@ -1,0 +1,91 @@
+//! Conversations with both ends on one thread.
+//!
+//! A packet sent through veth pairs has arrived when the call that sent it
+//! returns; so the other end finds it at once, nobody has to be woken up, and
+//! what is timed is the way of the packet.
+
+use std::io::{Read, Write};
+use std::net::SocketAddrV4;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use socket2::{SockAddr, Socket, Type};
+
+use super::site::{Server, socket};
+
+/// Length of a request and of a response.
+const LENGTH: usize = 64;
+
+/// Time to connect; the connection is then reset, so that nothing of it remains.
+pub(super) fn connect(target: SocketAddrV4, server: &Server) -> Result<Duration> {
+    let client = socket(Type::STREAM)?;
+    client.set_linger(Some(Duration::ZERO)).context("preparing a socket")?;
+    let address = SockAddr::from(target);
+    let begun = Instant::now();
+    client.connect(&address).with_context(|| format!("connecting to {target}"))?;
+    let took = begun.elapsed();
+    let (accepted, _) = server.listener.accept().context("accepting")?;
+    accepted.set_linger(Some(Duration::ZERO)).context("preparing a socket")?;
+    Ok(took)
+}
+
+/// Connect, request, response, close: the server closes first, and keeps the memory of it.
+pub(super) fn exchange(target: SocketAddrV4, server: &Server) -> Result<Duration> {
+    let begun = Instant::now();
+    let mut client = socket(Type::STREAM)?;
+    client.connect(&target.into()).with_context(|| format!("connecting to {target}"))?;
+    client.write_all(&[1; LENGTH]).context("sending a request")?;
+    let (mut accepted, _) = server.listener.accept().context("accepting")?;
+    let mut buffer = [0; LENGTH];
+    accepted.read_exact(&mut buffer).context("reading a request")?;
+    accepted.write_all(&buffer).context("sending a response")?;
+    drop(accepted);
+    client.read_exact(&mut buffer).context("reading a response")?;
+    ensure!(client.read(&mut buffer).context("waiting for the end")? == 0, "more than a response came back");
+    drop(client);
+    Ok(begun.elapsed())
+}
+
+/// A connection that stays.
+#[derive(Debug)]
+pub(super) struct Kept {
+    client: Socket,
+    accepted: Socket,
+}
+
+impl Kept {
+    pub(super) fn open(target: SocketAddrV4, server: &Server) -> Result<Self> {
+        let client = socket(Type::STREAM)?;
+        client.connect(&target.into()).with_context(|| format!("connecting to {target}"))?;
+        let (accepted, _) = server.listener.accept().context("accepting")?;
+        for end in [&client, &accepted] {
+            end.set_tcp_nodelay(true).context("preparing a socket")?;
+            end.set_linger(Some(Duration::ZERO)).context("preparing a socket")?;
+        }
+        Ok(Self { client, accepted })
+    }
+
+    /// One request and its response.
+    pub(super) fn exchange(&mut self) -> Result<Duration> {
+        let mut buffer = [0; LENGTH];
+        let begun = Instant::now();
+        self.client.write_all(&[1; LENGTH]).context("sending a request")?;
+        self.accepted.read_exact(&mut buffer).context("reading a request")?;
+        self.accepted.write_all(&buffer).context("sending a response")?;
+        self.client.read_exact(&mut buffer).context("reading a response")?;
+        Ok(begun.elapsed())
+    }
+}
+
+/// A datagram and its answer, from a fresh socket.
+pub(super) fn datagram(target: SocketAddrV4, server: &Server) -> Result<Duration> {
+    let mut buffer = [0; LENGTH];
+    let begun = Instant::now();
+    let mut client = socket(Type::DGRAM)?;
+    client.connect(&target.into()).with_context(|| format!("connecting to {target}"))?;
+    client.send(&[1; LENGTH]).context("sending a datagram")?;
+    server.answer_datagram()?;
+    client.read_exact(&mut buffer).context("waiting for an answer")?;
+    drop(client);
+    Ok(begun.elapsed())
+}

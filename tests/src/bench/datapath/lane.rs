@@ -1,0 +1,220 @@
+//! Lanes: machines, and what programs their node.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::conversation::{connect, datagram};
+use super::iptables_layout;
+use super::measure::{Target, Targets};
+use super::nftables_layout;
+use super::site::{
+    CLUSTER_CIDR, LOCAL_PODS, NODE, NODE_ADDRESS, POD_CIDR, REMOTE_NODE, REMOTE_PODS, Route, Site,
+};
+use crate::bench::arguments::{Plan, Proxy};
+use crate::bench::cpu::settle;
+use crate::bench::objects::{
+    TCP_PORT, TCP_TARGET, UDP_PORT, UDP_TARGET, fillers, node_port_service, service, slice, surroundings,
+};
+use crate::bench::program::{Running, Setup};
+use crate::bench::server::Api;
+
+/// Cluster IPs of the measured services.
+const CLUSTER_IP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
+const LOCAL_IP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
+const REMOTE_IP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 3);
+/// Their node ports, TCP and UDP.
+const LOCAL_NODE_PORTS: [u16; 2] = [30_080, 30_053];
+const REMOTE_NODE_PORTS: [u16; 2] = [30_081, 30_054];
+/// For the initial load of the slowest.
+const PATIENCE: Duration = Duration::from_mins(5);
+
+/// When everything should be programmed.
+const SETTLED: Duration = Duration::from_secs(10);
+
+/// A service that is measured.
+#[derive(Debug)]
+pub(super) struct Measured {
+    pub(super) name: &'static str,
+    pub(super) cluster_ip: Ipv4Addr,
+    pub(super) node_ports: Option<[u16; 2]>,
+    pub(super) endpoints: [Ipv4Addr; 2],
+}
+
+/// All of them. They come after the fillers wherever there is an order.
+pub(super) const MEASURED: [Measured; 3] = [
+    Measured { name: "z-cluster", cluster_ip: CLUSTER_IP, node_ports: None, endpoints: LOCAL_PODS },
+    Measured {
+        name: "z-local",
+        cluster_ip: LOCAL_IP,
+        node_ports: Some(LOCAL_NODE_PORTS),
+        endpoints: LOCAL_PODS,
+    },
+    Measured {
+        name: "z-remote",
+        cluster_ip: REMOTE_IP,
+        node_ports: Some(REMOTE_NODE_PORTS),
+        endpoints: REMOTE_PODS,
+    },
+];
+
+/// What programs the node. The proxy is stopped before its API server goes.
+#[derive(Debug)]
+enum Programmer {
+    Nothing,
+    Nftables,
+    Iptables,
+    Proxy { proxy: Proxy, running: Option<Running>, api: Box<Api>, log: PathBuf, verbosity: u8 },
+}
+
+/// One lane. Fields are dropped in order.
+#[derive(Debug)]
+pub(super) struct Lane {
+    name: String,
+    programmer: Programmer,
+    targets: Targets,
+    /// Services that fill the node now.
+    filled: usize,
+    site: Site,
+}
+
+/// The lanes of a plan.
+pub(super) fn all(plan: &Plan) -> Result<Vec<Lane>> {
+    let mut lanes = vec![Lane::new(super::DIRECT, Site::create()?, Programmer::Nothing)];
+    for proxy in plan.proxies.iter().filter(|proxy| plan.wants(&proxy.lane)) {
+        let site = Site::create()?;
+        let api = Api::start(site.node().host().namespace())?;
+        api.put_all(surroundings(NODE, NODE_ADDRESS, POD_CIDR))?;
+        for measured in &MEASURED {
+            let node = if measured.endpoints == REMOTE_PODS { REMOTE_NODE } else { NODE };
+            api.put(match measured.node_ports {
+                None => service(measured.name, measured.cluster_ip),
+                Some(ports) => node_port_service(measured.name, measured.cluster_ip, ports),
+            })?;
+            api.put(slice(measured.name, &measured.endpoints, node))?;
+        }
+        let name = format!("logs/datapath-{}.log", proxy.lane.replace(' ', "-"));
+        let log = plan.output.parent().unwrap_or(Path::new(".")).join(name);
+        let programmer = Programmer::Proxy {
+            proxy: proxy.clone(),
+            running: None,
+            api: Box::new(api),
+            log,
+            verbosity: plan.verbosity,
+        };
+        lanes.push(Lane::new(&proxy.lane, site, programmer));
+    }
+    let layouts =
+        [(nftables_layout::LANE, Programmer::Nftables), (iptables_layout::LANE, Programmer::Iptables)];
+    for (name, programmer) in layouts.into_iter().filter(|(name, _)| plan.wants(name)) {
+        lanes.push(Lane::new(name, Site::create()?, programmer));
+    }
+    Ok(lanes)
+}
+
+impl Lane {
+    fn new(name: &str, site: Site, programmer: Programmer) -> Self {
+        let targets = match programmer {
+            Programmer::Nothing => direct(),
+            _ => through_services(),
+        };
+        Self { name: name.to_owned(), programmer, targets, filled: 0, site }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn site(&self) -> &Site {
+        &self.site
+    }
+
+    pub(super) fn targets(&self) -> &Targets {
+        &self.targets
+    }
+
+    /// Brings the node to so many services; returns when the measured ones answer.
+    pub(super) fn program(&mut self, services: usize) -> Result<()> {
+        let tools = self.site.node().surroundings();
+        match &mut self.programmer {
+            Programmer::Nothing => {}
+            Programmer::Nftables => nftables_layout::load(tools, services)?,
+            Programmer::Iptables => iptables_layout::load(tools, services)?,
+            Programmer::Proxy { proxy, running, api, log, verbosity } => {
+                api.put_all(fillers(self.filled..services, NODE))?;
+                if running.is_none() {
+                    let kubeconfig = api.kubeconfig();
+                    let setup = Setup {
+                        proxy,
+                        node: NODE,
+                        kubeconfig,
+                        cluster_cidr: CLUSTER_CIDR,
+                        verbosity: *verbosity,
+                        log,
+                    };
+                    *running = Some(Running::start(&setup, tools)?);
+                }
+                let running = running.as_ref().context("no proxy was started")?;
+                // Written after the fillers: when it answers, they are in.
+                let barrier = Ipv4Addr::new(10, 97, 0, u8::try_from(self.filled % 251)?);
+                let name = format!("z-barrier-{}", self.filled);
+                api.put(service(&name, barrier))?;
+                api.put(slice(&name, &LOCAL_PODS, NODE))?;
+                wait_for(&self.site, Route::PodToPod, target(barrier, TCP_PORT, UDP_PORT), PATIENCE)
+                    .with_context(|| format!("last words:\n{}", running.tail()))?;
+                settle(running.id(), PATIENCE)?;
+            }
+        }
+        self.filled = services;
+        for route in [Route::PodToPod, Route::OutsideToLocal, Route::OutsideToRemote] {
+            let target = self.targets.of(route);
+            wait_for(&self.site, route, target, SETTLED).with_context(|| format!("{route:?}"))?;
+        }
+        Ok(())
+    }
+
+    /// Fails if its proxy has ended.
+    pub(super) fn check(&mut self) -> Result<()> {
+        match &mut self.programmer {
+            Programmer::Proxy { running: Some(running), .. } => running.check(),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Waits until both protocols are answered, by the right pod.
+fn wait_for(site: &Site, route: Route, target: Target, patience: Duration) -> Result<()> {
+    let (namespace, server) = site.ends(route);
+    namespace.run(|| {
+        let started = Instant::now();
+        loop {
+            server.drain()?;
+            let tried = connect(target.tcp, server).and_then(|_| datagram(target.udp, server));
+            let Err(error) = tried else { return Ok(()) };
+            ensure!(started.elapsed() < patience, "no answer after {patience:?}: {error:#}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    })?
+}
+
+fn target(address: Ipv4Addr, tcp: u16, udp: u16) -> Target {
+    Target { tcp: SocketAddrV4::new(address, tcp), udp: SocketAddrV4::new(address, udp) }
+}
+
+fn direct() -> Targets {
+    let [local, _] = LOCAL_PODS;
+    let [remote, _] = REMOTE_PODS;
+    let to = |address| target(address, TCP_TARGET, UDP_TARGET);
+    Targets { pod_to_pod: to(local), outside_to_local: to(local), outside_to_remote: to(remote) }
+}
+
+fn through_services() -> Targets {
+    let node_port = |[tcp, udp]: [u16; 2]| target(NODE_ADDRESS, tcp, udp);
+    Targets {
+        pod_to_pod: target(CLUSTER_IP, TCP_PORT, UDP_PORT),
+        outside_to_local: node_port(LOCAL_NODE_PORTS),
+        outside_to_remote: node_port(REMOTE_NODE_PORTS),
+    }
+}

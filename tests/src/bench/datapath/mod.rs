@@ -1,0 +1,159 @@
+//! The datapath: what each way to reach a pod costs per connection.
+//!
+//! A [`Lane`] is a set of machines of its own ([`Site`]) and something that
+//! programs its node: nothing (*direct*), a proxy, or a ruleset laid out like
+//! kube-proxy's. All lanes exist at the same time; each round goes through
+//! every measure, and within a measure through the lanes, in an order that
+//! turns with the rounds. Ratios are taken between neighbours in time.
+
+mod conversation;
+mod iptables_layout;
+mod lane;
+mod measure;
+mod nftables_layout;
+mod site;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use anyhow::{Context, Result};
+
+use super::arguments::Plan;
+use super::figure::{Figure, Key, Ratio, Unit, median};
+use super::samples::Samples;
+use super::terminal::Terminal;
+use lane::Lane;
+use measure::{Block, MEASURES, Measure};
+
+/// The lane all others are compared with.
+const DIRECT: &str = "direct";
+/// kube-proxy's nftables mode, the program and its layout: shunt is compared with the first that is there.
+const PEERS: [&str; 2] = ["kube-proxy nftables", nftables_layout::LANE];
+/// Measures that would show a cost per service.
+const GROWING: [&str; 3] = ["connect", "UDP exchange", "NodePort connect, local endpoint"];
+
+/// Every lane at every number of services.
+pub(super) fn run(plan: &Plan, terminal: &Terminal) -> Result<Vec<Figure>> {
+    let mut lanes = lane::all(plan)?;
+    let mut figures = Vec::new();
+    for &services in &plan.services {
+        for lane in &mut lanes {
+            terminal.say(&format!("datapath, N = {services}: programming {}", lane.name()));
+            lane.program(services).with_context(|| format!("{} at N = {services}", lane.name()))?;
+        }
+        let mut collected = Collected::default();
+        for round in 0..plan.rounds {
+            terminal.say(&format!("datapath, N = {services}: round {} of {}", round + 1, plan.rounds));
+            for measure in MEASURES {
+                // No lane is always the first.
+                let shift = round % lanes.len().max(1);
+                for lane in lanes.iter().cycle().skip(shift).take(lanes.len()) {
+                    let block = measure.run(lane.site(), lane.targets(), plan.samples);
+                    let block = block.with_context(|| format!("{}: {}", lane.name(), measure.name))?;
+                    collected.add(measure, lane, block)?;
+                }
+            }
+        }
+        lanes.iter_mut().try_for_each(Lane::check)?;
+        figures.extend(collected.figures(services, &lanes));
+    }
+    let growth = growth(&figures);
+    Ok(figures.into_iter().chain(growth).collect())
+}
+
+/// How the ratio to plain routing at the largest number of services relates to that at the smallest.
+fn growth(figures: &[Figure]) -> Vec<Figure> {
+    let mut growth = Vec::new();
+    for first in figures.iter().filter(|figure| GROWING.contains(&figure.key.measure.as_str())) {
+        let same =
+            |figure: &&Figure| figure.key.measure == first.key.measure && figure.key.lane == first.key.lane;
+        let services = |figure: &&Figure| figure.key.services;
+        let (least, most) = (
+            figures.iter().filter(same).min_by_key(services),
+            figures.iter().filter(same).max_by_key(services),
+        );
+        let (Some(least), Some(most)) = (least, most) else { continue };
+        let (Some(few), Some(many)) = (least.ratio, most.ratio) else { continue };
+        if least.key == first.key && most.key != first.key {
+            let measure = format!("growth of {}", first.key.measure);
+            growth.push(Figure::single(
+                Key { measure, ..most.key.clone() },
+                Unit::Ratio,
+                many.median / few.median,
+            ));
+        }
+    }
+    growth
+}
+
+/// Rounds by measure and lane.
+#[derive(Default)]
+struct Collected(BTreeMap<(&'static str, String), Rounds>);
+
+/// What one lane did in all rounds so far.
+struct Rounds {
+    unit: Unit,
+    values: Vec<f64>,
+    samples: Option<Samples>,
+}
+
+impl Collected {
+    fn add(&mut self, measure: &'static Measure, lane: &Lane, block: Block) -> Result<()> {
+        for (name, unit, value, samples) in block.values(measure) {
+            let entry = self.0.entry((name, lane.name().to_owned()));
+            let rounds = entry.or_insert_with(|| Rounds { unit, values: Vec::new(), samples: None });
+            rounds.values.push(value);
+            match (&mut rounds.samples, samples) {
+                (Some(all), Some(samples)) => all.merge(&samples)?,
+                (all, samples) => *all = samples,
+            }
+        }
+        Ok(())
+    }
+
+    fn figures(&self, services: usize, lanes: &[Lane]) -> Vec<Figure> {
+        let names = MEASURES.iter().flat_map(Measure::results);
+        let wanted = names.flat_map(|name| lanes.iter().map(move |lane| (name, lane.name())));
+        wanted.filter_map(|(name, lane)| self.figure(services, name, lane)).collect()
+    }
+
+    fn figure(&self, services: usize, measure: &'static str, lane: &str) -> Option<Figure> {
+        let rounds = self.0.get(&(measure, lane.to_owned()))?;
+        let key = Key {
+            section: "datapath".to_owned(),
+            measure: measure.to_owned(),
+            services,
+            lane: lane.to_owned(),
+        };
+        let value = median(&rounds.values);
+        let mut figure = match &rounds.samples {
+            Some(samples) => Figure { value, ..Figure::durations(key, samples) },
+            None => Figure::single(key, rounds.unit, value),
+        };
+        figure.rounds.clone_from(&rounds.values);
+        let of = |lane: &str| self.0.get(&(measure, lane.to_owned()));
+        figure.ratio = of(DIRECT).filter(|_| lane != DIRECT).map(|direct| rounds.relative_to(direct));
+        let peer = PEERS.into_iter().find_map(of).filter(|_| lane.starts_with("shunt"));
+        figure.peer = peer.map(|peer| rounds.relative_to(peer));
+        Some(figure)
+    }
+}
+
+/// A line of a ruleset.
+fn add_line(text: &mut String, line: std::fmt::Arguments<'_>) {
+    // Writing to a string cannot fail.
+    if text.write_fmt(line).is_ok() {
+        text.push('\n');
+    }
+}
+
+impl Rounds {
+    /// Round by round.
+    fn relative_to(&self, other: &Self) -> Ratio {
+        let ratios: Vec<f64> =
+            self.values.iter().zip(&other.values).map(|(own, other)| own / other).collect();
+        let low = ratios.iter().copied().fold(f64::INFINITY, f64::min);
+        let high = ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        Ratio { median: median(&ratios), range: (low, high) }
+    }
+}

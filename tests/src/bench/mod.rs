@@ -1,0 +1,55 @@
+//! The benchmark: what shunt costs beside plain routing and beside kube-proxy.
+//!
+//! Two parts, each a folder. [`control`] starts the real agent against the
+//! API server of [`crate::apiserver`] and measures how long changes take, and
+//! what they cost. [`datapath`] sends real packets through namespaces, one
+//! set of them per *lane* (a way to reach the same pod), interleaved, and
+//! compares each lane with plain routing in the same round.
+//!
+//! All results are [`Figure`]s in one flat list, keyed by lane, number of
+//! services and measure, with the conditions of the run beside them
+//! ([`Report`]); tables, plots and comparisons are made from that.
+
+mod arguments;
+mod control;
+mod cpu;
+mod datapath;
+mod figure;
+mod machine;
+mod objects;
+mod program;
+mod report;
+mod samples;
+mod server;
+mod targets;
+mod terminal;
+
+pub use arguments::Arguments;
+pub use figure::{Figure, Key, Unit};
+pub use machine::Machine;
+pub use report::{Conditions, Report};
+
+use anyhow::{Context, Result};
+
+use terminal::Terminal;
+
+/// Runs what the arguments ask for, prints tables, writes the report.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let plan = arguments.plan()?;
+    let terminal = Terminal::new();
+    let mut report = Report::new(&plan);
+    terminal.say(&report.headline());
+    if plan.control_plane {
+        let figures = control::run(&plan, &terminal).context("control plane")?;
+        report.add(figures);
+    }
+    if plan.datapath {
+        let figures = datapath::run(&plan, &terminal).context("datapath")?;
+        report.add(figures);
+    }
+    report.finish();
+    Terminal::table(&report);
+    report.write(&plan.output)?;
+    terminal.say(&format!("written: {}", plan.output.display()));
+    Ok(())
+}
