@@ -1,5 +1,6 @@
 //! The command surface of the repository: `cargo xtask COMMAND`. One file a command.
 
+mod bench;
 mod bpf_linker;
 mod build_ebpf;
 mod ci;
@@ -34,6 +35,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Run all tests: unit, privileged, packet flows (needs root)
     Test(test::Arguments),
+    /// Measure control plane and datapath beside plain routing and kube-proxy's layouts (needs root)
+    Bench(bench::Arguments),
     /// Run everything that has to hold before a merge: format, lints, documentation, licences, tests
     Ci,
     /// Check that every crate is under the workspace's lints
@@ -56,6 +59,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         Command::BuildEbpf => build_ebpf::run(&workspace),
         Command::Demo(arguments) => demo::run(&workspace, arguments),
         Command::Test(arguments) => test::run(&workspace, arguments),
+        Command::Bench(arguments) => bench::run(&workspace, arguments),
         Command::Ci => ci::run(&workspace),
         Command::LintCheck => lint_check::run(&workspace),
     }
