@@ -59,7 +59,7 @@ pub(super) enum Seen {
 }
 
 impl Line {
-    /// Forty HTTP requests.
+    /// HTTP requests, enough of them for what is wanted.
     pub(super) fn http(from: &'static str, frontend: &'static str, to: SocketAddr, want: Want) -> Self {
         let count = match want {
             Want::Spread(..) => 48,
