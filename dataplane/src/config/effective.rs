@@ -43,6 +43,7 @@ pub(super) fn settings(
         client: client(&document.client_connection, master),
         oom_score_adj: document.oom_score_adj.and_then(|score| i16::try_from(score).ok()).unwrap_or(-999),
         logging: logging(document),
+        service_metrics: usize::try_from(shunt.service_metrics).unwrap_or_default(),
         manifests: path(&shunt.manifests),
         ebpf: ebpf(shunt),
     })

@@ -46,6 +46,8 @@ pub struct Settings {
     pub oom_score_adj: i16,
     /// Logs.
     pub logging: Logging,
+    /// How many Services may have metrics of their own.
+    pub service_metrics: usize,
     /// Read objects from this directory instead of an API server.
     pub manifests: Option<PathBuf>,
     /// Settings of the eBPF dataplane.

@@ -26,6 +26,8 @@ section! {
         pub kind: String,
         /// Directory of manifests that is read instead of an API server, empty for none.
         pub manifests: String,
+        /// How many Services may have metrics of their own; 0, the default, for none.
+        pub service_metrics: i32,
         /// `all`, `host` or `off`.
         #[serde(rename = "socketLB")]
         pub socket_lb: Word,

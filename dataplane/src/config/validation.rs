@@ -98,6 +98,8 @@ pub(super) fn validate_shunt(document: &ShuntConfiguration) -> Vec<FieldError> {
     let mut found = Findings::default();
     found.one_of("socketLB", &document.socket_lb.0, &["all", "host", "off"]);
     found.one_of("acceleration", &document.acceleration.0, &["off", "tc", "xdp"]);
+    let metrics = document.service_metrics;
+    found.require(metrics >= 0, "serviceMetrics", &metrics, "must be 0 or more");
     found.into_errors()
 }
 

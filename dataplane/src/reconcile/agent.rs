@@ -354,7 +354,7 @@ impl Agent {
     fn answer(&mut self, query: Query) {
         let parts = &mut self.parts;
         if let Query::Measure(done) = query {
-            parts.observer.measure();
+            parts.observer.measure(&parts.engine);
             // Whoever asked may have gone away in the meantime.
             return done.send(()).unwrap_or_default();
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::engine::{Engine, SyncFailure, SyncReport, error_chain};
-use crate::domain::{Event, IpFamily, ObjectKind, Problem};
+use crate::domain::{Event, IpFamily, ObjectKind, Problem, ServiceName};
 use crate::kernel::conntrack::{ConntrackError, Occupancy};
 use crate::plan::{HealthCheck, PlanProblem, ProblemReason};
 use crate::serve::{
@@ -27,6 +27,8 @@ pub struct Observer {
     pub events: Arc<dyn EventSink>,
     /// Health-check servers.
     pub node_ports: NodePortServers,
+    /// Services have metrics of their own.
+    pub service_metrics: bool,
     /// Health-check servers listen on all addresses, not only on those that accept node ports.
     pub health_ports_everywhere: bool,
     /// State of the watches.
@@ -48,6 +50,8 @@ pub struct ObserverState {
     problems: BTreeSet<PlanProblem>,
     object_problems: BTreeMap<(ObjectKind, String), usize>,
     watch_errors: BTreeMap<(ObjectKind, ErrorReason), u64>,
+    /// Services that have metrics of their own.
+    measured: BTreeSet<ServiceName>,
     failing: bool,
     conntrack_full: bool,
 }
@@ -235,7 +239,10 @@ impl Observer {
     }
 
     /// Brings metrics up to date that are measured when somebody looks.
-    pub(super) fn measure(&mut self) {
+    pub(super) fn measure(&mut self, engine: &Engine) {
+        if self.service_metrics {
+            self.measure_services(engine);
+        }
         let now = Instant::now();
         for kind in WatchStatus::KINDS {
             let status = self.watches.kind(kind);
@@ -251,6 +258,22 @@ impl Observer {
             }
         }
         self.measure_conntrack();
+    }
+
+    /// How many endpoints each Service has that this node may choose: the most that any of its frontends has.
+    fn measure_services(&mut self, engine: &Engine) {
+        let mut found: BTreeMap<&ServiceName, usize> = BTreeMap::new();
+        for spec in engine.planner().table().frontends.values() {
+            let endpoints = found.entry(&spec.owner.service).or_default();
+            *endpoints = (*endpoints).max(spec.inside.backends().len());
+        }
+        for gone in self.state.measured.iter().filter(|service| !found.contains_key(service)) {
+            self.metrics.forget_service(gone);
+        }
+        for (service, endpoints) in &found {
+            self.metrics.set_service_endpoints(service, *endpoints);
+        }
+        self.state.measured = found.into_keys().cloned().collect();
     }
 
     /// Reads how full connection tracking is, and warns once when it is nearly full.

@@ -78,6 +78,7 @@ pub(super) fn observer(
         health,
         events,
         node_ports,
+        service_metrics: settings.service_metrics > 0,
         health_ports_everywhere: accepts_everywhere(&settings.node_port_addresses),
         watches,
         started,

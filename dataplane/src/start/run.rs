@@ -82,7 +82,11 @@ async fn start(loaded: Loaded, logs: LogHandle, stop: CancellationToken) -> anyh
     let started = Timestamp::now();
     let settings = loaded.settings.clone();
     init::prepare(&settings);
-    let metrics = Arc::new(Metrics::new(ServiceSeries::Off)?);
+    let series = match settings.service_metrics {
+        0 => ServiceSeries::Off,
+        limit => ServiceSeries::UpTo(limit),
+    };
+    let metrics = Arc::new(Metrics::new(series)?);
     let health = Arc::new(HealthMonitor::new(settings.sync_period * 2, Clock::System));
     let mut source = source::start(&settings, &metrics, &health).await?;
     let (queries, asked) = QueryHandle::channel();

@@ -50,6 +50,8 @@ pub struct AgentRun {
     runs: AtomicU32,
     /// The configuration file, written anew at each start.
     pub config: Value,
+    /// A second document in it, of kind ShuntConfiguration.
+    pub own_config: Option<Value>,
     /// `NAME=VALUE` for its environment.
     pub environment: Vec<OsString>,
 }
@@ -79,6 +81,7 @@ impl AgentRun {
             log: directory.join("agent.log"),
             runs: AtomicU32::new(0),
             config: default_config(&path),
+            own_config: None,
             environment: Vec::new(),
         })
     }
@@ -95,7 +98,9 @@ impl AgentRun {
 
     /// Writes the configuration file; JSON is YAML.
     pub fn write_config(&self) -> Result<()> {
-        fs::write(self.config_file(), self.config.to_string()).context("cannot write the configuration file")
+        let own = self.own_config.as_ref().map(|own| format!("\n---\n{own}")).unwrap_or_default();
+        fs::write(self.config_file(), format!("{}{own}", self.config))
+            .context("cannot write the configuration file")
     }
 
     /// Writes the configuration file and starts the program with it.

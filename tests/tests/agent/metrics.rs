@@ -90,6 +90,24 @@ fn every_metric_is_there_and_moves_with_what_it_counts() {
 }
 
 #[test]
+fn services_have_series_of_their_own_when_asked_for_and_lose_them_when_they_go() {
+    let mut scene = Scene::create(2).expect("a scene");
+    scene.agent.own_config = Some(json!({
+        "apiVersion": "shunt.dev/v1alpha1", "kind": "ShuntConfiguration", "serviceMetrics": 10,
+    }));
+    scene.start_with_web().expect("the agent serves");
+    scene.publish("pair", "10.96.0.11", &[0, 1]).expect("applies");
+    scene.wait_for_answer("10.96.0.11:80").expect("works");
+    let endpoints = || {
+        scrape(&scene).sum("shunt_service_ready_endpoints", &[("namespace", "default"), ("service", "pair")])
+    };
+    assert_eq!(endpoints(), Some(2.0));
+    scene.api.delete("Service", "pair").expect("deletes");
+    eventually("the series goes", CHANGE_PATIENCE, || Ok(endpoints().is_none().then_some(())))
+        .expect("it goes");
+}
+
+#[test]
 fn services_without_local_endpoints_are_counted_by_policy() {
     let scene = scene_with_web(2);
     let count = |policy: &str| {

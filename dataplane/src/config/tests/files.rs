@@ -175,3 +175,11 @@ fn ranges_of_the_wrong_family_are_fatal_on_a_single_stack_and_a_warning_on_a_dua
         assert!(settings.check_families(IpFamily::V6, false, &node).unwrap().is_empty());
     }
 }
+
+#[test]
+fn services_have_metrics_of_their_own_when_asked_for() {
+    let with = |value: &str| load_text(&format!("{HEAD}{SHUNT_HEAD}serviceMetrics: {value}\n"), &[]);
+    assert_eq!(load_text(HEAD, &[]).unwrap().settings.service_metrics, 0);
+    assert_eq!(with("200").unwrap().settings.service_metrics, 200);
+    assert!(with("-1").unwrap_err().to_string().contains("serviceMetrics"));
+}
