@@ -99,7 +99,7 @@ pub(super) fn validate_shunt(document: &ShuntConfiguration) -> Vec<FieldError> {
     found.one_of("socketLB", &document.socket_lb.0, &["all", "host", "off"]);
     found.one_of("acceleration", &document.acceleration.0, &["off", "tc", "xdp"]);
     let metrics = document.service_metrics;
-    found.require(metrics >= 0, "serviceMetrics", &metrics, "must be 0 or more");
+    found.require(metrics >= 0, "serviceMetrics", metrics, "must be 0 or more");
     found.into_errors()
 }
 

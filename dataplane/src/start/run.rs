@@ -82,11 +82,7 @@ async fn start(loaded: Loaded, logs: LogHandle, stop: CancellationToken) -> anyh
     let started = Timestamp::now();
     let settings = loaded.settings.clone();
     init::prepare(&settings);
-    let series = match settings.service_metrics {
-        0 => ServiceSeries::Off,
-        limit => ServiceSeries::UpTo(limit),
-    };
-    let metrics = Arc::new(Metrics::new(series)?);
+    let metrics = Arc::new(Metrics::new(service_series(&settings))?);
     let health = Arc::new(HealthMonitor::new(settings.sync_period * 2, Clock::System));
     let mut source = source::start(&settings, &metrics, &health).await?;
     let (queries, asked) = QueryHandle::channel();
@@ -136,6 +132,13 @@ async fn start(loaded: Loaded, logs: LogHandle, stop: CancellationToken) -> anyh
             Ok(ExitCode::SUCCESS)
         }
         Some(failed) = servers.join_next() => Err(failed.context("a server's task ended")?.into()),
+    }
+}
+
+const fn service_series(settings: &Settings) -> ServiceSeries {
+    match settings.service_metrics {
+        0 => ServiceSeries::Off,
+        limit => ServiceSeries::UpTo(limit),
     }
 }
 
