@@ -17,9 +17,19 @@ pub(crate) fn say(text: &str) {
 }
 
 /// The cargo that runs this xtask, in the root of the repository.
+///
+/// `cargo run` tells xtask about its own package in variables. Build scripts of dependencies look at variables of those
+/// names: left in place, they would have half of the workspace built anew each time xtask and cargo take turns.
 pub(crate) fn cargo(workspace: &Workspace) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(workspace.root());
+    let of_xtask = env::vars_os().map(|(name, _)| name).filter(|name| {
+        let name = name.to_string_lossy();
+        name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+    });
+    for name in of_xtask {
+        command.env_remove(name);
+    }
     command
 }
 
