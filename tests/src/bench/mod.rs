@@ -1,8 +1,8 @@
 //! The benchmark: what shunt costs beside plain routing and beside kube-proxy.
 //!
-//! Two parts, each a folder. [`control`] starts the real agent against the
+//! Two parts, each a folder. `control` starts the real agent against the
 //! API server of [`crate::apiserver`] and measures how long changes take, and
-//! what they cost. [`datapath`] sends real packets through namespaces, one
+//! what they cost. `datapath` sends real packets through namespaces, one
 //! set of them per *lane* (a way to reach the same pod), interleaved, and
 //! compares each lane with plain routing in the same round.
 //!
