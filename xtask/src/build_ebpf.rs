@@ -1,4 +1,4 @@
-//! `cargo xtask build-ebpf`: the BPF programs, to target/bpf/shunt-ebpf, which the agent embeds.
+//! `cargo xtask build-ebpf`: the BPF programs, to objects under target/bpf, which the agent embeds.
 
 use std::{env, ffi::OsString, fs, path::Path, process::Command};
 
@@ -11,16 +11,18 @@ use crate::{
     workspace::Workspace,
 };
 
-const OBJECT: &str = "bpf/shunt-ebpf";
+/// The binaries of the BPF crate.
+const OBJECTS: [&str; 2] = ["shunt-datapath", "shunt-probe"];
 
-/// Where cargo leaves the object below its target folder.
-const BUILT: &str = "bpf/build/bpfel-unknown-none/release/shunt-ebpf";
-
-/// Builds the object. When nothing changed this takes a second and leaves the file as it was, so that the agent is not
-/// built again.
+/// Builds the objects. When nothing changed this takes a second and leaves the files as they were, so that the agent is
+/// not built again.
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     process::run(cargo_for_bpf(workspace, "build")?.arg("--locked"))?;
-    copy_if_changed(&workspace.target(BUILT), &workspace.target(OBJECT))
+    for object in OBJECTS {
+        let built = workspace.target(&format!("bpf/build/bpfel-unknown-none/release/{object}"));
+        copy_if_changed(&built, &workspace.target(&format!("bpf/{object}")))?;
+    }
+    Ok(())
 }
 
 /// `cargo SUBCOMMAND` on the BPF crate: sources and linker provided, `core` built with the stable compiler in bootstrap

@@ -29,7 +29,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Build the BPF programs, with whatever toolchain parts that needs, to target/bpf/shunt-ebpf
+    /// Build the BPF programs, with whatever toolchain parts that needs, to under target/bpf
     BuildEbpf,
     /// Show services being load-balanced, in a small cluster of network namespaces (needs root)
     Demo(demo::Arguments),

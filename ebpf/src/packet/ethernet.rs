@@ -1,31 +1,38 @@
-//! The link layer: whether there is a header, and what follows it.
+//! The link layer: whether there is a header.
 
-use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
+use shunt_abi::interface::NO_LINK_HEADER;
 
-/// Bytes of an Ethernet header without tags.
+use super::Skb;
+use crate::maps::INTERFACES;
+
+/// Bytes of an Ethernet header without tags (the kernel takes the outer tag out of the packet).
 const HEADER: u32 = 14;
 
 /// Where its EtherType is.
 const ETHERTYPE: u32 = 12;
 
-/// EtherType of the packet in host byte order, as the kernel understood it: right also without a link-layer header.
-pub(crate) fn protocol(skb: &__sk_buff) -> u16 {
-    // The field is a 16-bit value in network order, widened: the lower half on this little-endian target.
-    let [first, second, ..] = skb.protocol.to_le_bytes();
-    u16::from_be_bytes([first, second])
-}
-
-/// Bytes before the IP header: 14, or 0 on an interface without a link-layer header (WireGuard, IPIP). `None` if
-/// neither fits. A first byte that names the right IP version is not enough: MAC addresses may begin with 0x45.
-pub(crate) fn network_offset(ctx: &TcContext, protocol: u16) -> Option<u32> {
-    let version = super::ip::version_of(protocol)?;
-    let ethertype = ctx.load::<u16>(ETHERTYPE as usize).ok().map(u16::from_be);
-    if ethertype == Some(protocol) && first_nibble(ctx, HEADER) == Some(version) {
-        return Some(HEADER);
+/// Bytes before the IP header of a packet of `version` and EtherType `protocol` (network order): 14, or 0 on an
+/// interface without a link-layer header (WireGuard, IPIP). `None` if neither fits.
+#[inline]
+pub(crate) fn network_offset(skb: Skb, protocol: u16, version: u8) -> Option<u32> {
+    let ethernet = skb.header::<u16>(ETHERTYPE) == Some(protocol) && is_version(skb, HEADER, version);
+    // Hardware and IP addresses may look like the start of the other header.
+    match (ethernet, is_version(skb, 0, version)) {
+        (true, false) => Some(HEADER),
+        (false, true) => Some(0),
+        (true, true) => Some(if has_link_header(skb) { HEADER } else { 0 }),
+        (false, false) => None,
     }
-    (first_nibble(ctx, 0) == Some(version)).then_some(0)
 }
 
-fn first_nibble(ctx: &TcContext, offset: u32) -> Option<u8> {
-    ctx.load::<u8>(offset as usize).ok().map(|byte| byte >> 4)
+#[inline]
+fn is_version(skb: Skb, offset: u32, version: u8) -> bool {
+    skb.header::<[u8; 2]>(offset).is_some_and(|[byte, _]| byte >> 4 == version)
+}
+
+#[inline(never)]
+fn has_link_header(skb: Skb) -> bool {
+    // SAFETY: the agent changes an interface's flags once at most; a mixture of old and new is one of them.
+    let interface = unsafe { INTERFACES.get(skb.interface()) };
+    interface.is_none_or(|interface| interface.flags & NO_LINK_HEADER == 0)
 }

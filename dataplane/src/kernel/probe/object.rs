@@ -8,7 +8,7 @@ use aya::{
 use shunt_abi::probe;
 
 /// The object that `cargo xtask build-ebpf` made.
-static OBJECT: &[u8] = include_bytes_aligned!(env!("SHUNT_BPF_OBJECT_PATH"));
+static OBJECT: &[u8] = include_bytes_aligned!(env!("SHUNT_PROBE_OBJECT_PATH"));
 
 /// Why a part of the probe could not be tried, or did not do what it should.
 #[derive(Debug, thiserror::Error)]

@@ -1,0 +1,183 @@
+//! Flows from their first packet to their end.
+
+use crate::{
+    packet::{ACK, FIN, Packet, RST, SYN, TCP, UDP},
+    world::{NEXT, World},
+};
+
+/// (client, frontend, backend) in both families.
+const FAMILIES: [(&str, &str, &str); 2] = [
+    ("10.244.1.5:40000", "10.96.0.10:80", "10.244.2.7:8080"),
+    ("[fd00:1::5]:40000", "[fd00:96::10]:80", "[fd00:2::7]:8080"),
+];
+
+#[test]
+fn a_connection_is_translated_in_both_directions() {
+    for (client, frontend, backend) in FAMILIES {
+        let mut world = World::new();
+        world.service(frontend, TCP, &[backend]);
+        for flags in [SYN, ACK, ACK | FIN] {
+            let sent = Packet::tcp(client, frontend, flags);
+            let outcome = world.ingress(&sent);
+            assert_eq!(outcome.verdict, NEXT);
+            assert_eq!(outcome.packet(), Packet { destination: backend.parse().unwrap(), ..sent.clone() });
+
+            let answer = outcome.packet().reply().with_flags(flags | ACK);
+            let outcome = world.egress(&answer);
+            assert_eq!(outcome.verdict, NEXT);
+            assert_eq!(outcome.packet(), sent.reply().with_flags(flags | ACK));
+        }
+    }
+}
+
+#[test]
+fn datagrams_are_translated_in_both_directions_with_and_without_checksum() {
+    for (client, frontend, backend) in FAMILIES {
+        for no_checksum in [false, true] {
+            let mut world = World::new();
+            world.service(frontend, UDP, &[backend]);
+            let sent = Packet { no_checksum, ..Packet::udp(client, frontend) };
+            for _ in 0..3 {
+                let outcome = world.ingress(&sent);
+                assert_eq!(
+                    outcome.packet(),
+                    Packet { destination: backend.parse().unwrap(), ..sent.clone() }
+                );
+                let outcome = world.egress(&outcome.packet().reply());
+                assert_eq!((outcome.verdict, outcome.packet()), (NEXT, sent.reply()));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_connection_is_established_by_the_clients_answer_and_not_before() {
+    for (client, frontend, backend) in FAMILIES {
+        let mut world = World::new();
+        world.service(frontend, TCP, &[backend]);
+        let syn = Packet::tcp(client, frontend, SYN);
+        world.ingress(&syn);
+        world.ingress(&syn);
+        assert_eq!(world.halves(), (0, 2));
+        world.ingress(&syn.with_flags(ACK));
+        assert_eq!(world.halves(), (2, 0));
+        let counts = world.counts();
+        assert_eq!((counts["flow_new"], counts["flow_established"], counts["forward"]), (1, 1, 3));
+    }
+}
+
+#[test]
+fn a_datagram_flow_is_established_by_its_second_packet() {
+    for (client, frontend, backend) in FAMILIES {
+        let mut world = World::new();
+        world.service(frontend, UDP, &[backend]);
+        let sent = Packet::udp(client, frontend);
+        world.ingress(&sent);
+        assert_eq!(world.halves(), (0, 2));
+        world.ingress(&sent);
+        assert_eq!(world.halves(), (2, 0));
+    }
+}
+
+#[test]
+fn a_new_connection_on_the_ports_of_one_that_is_over_has_its_backend_chosen_again() {
+    for (client, frontend, backend) in FAMILIES {
+        for (from_client, end) in [(true, FIN), (false, FIN), (true, RST), (false, RST)] {
+            let mut world = World::new();
+            world.service(frontend, TCP, &[backend]);
+            let syn = Packet::tcp(client, frontend, SYN);
+            world.ingress(&syn);
+            let translated = world.ingress(&syn.with_flags(ACK)).packet();
+            if from_client {
+                world.ingress(&syn.with_flags(ACK | end));
+            } else {
+                world.egress(&translated.reply().with_flags(ACK | end));
+            }
+            world.ingress(&syn);
+            assert_eq!(world.halves(), (0, 2), "from client: {from_client}, {end}");
+            assert_eq!(world.counts()["flow_new"], 2);
+        }
+    }
+}
+
+#[test]
+fn a_repeated_request_leaves_an_established_connection_alone() {
+    for (client, frontend, backend) in FAMILIES {
+        let mut world = World::new();
+        world.service(frontend, TCP, &[backend]);
+        let syn = Packet::tcp(client, frontend, SYN);
+        world.ingress(&syn);
+        world.ingress(&syn.with_flags(ACK));
+        assert_eq!(world.ingress(&syn).packet().destination, backend.parse().unwrap());
+        assert_eq!(world.halves(), (2, 0));
+    }
+}
+
+#[test]
+fn connections_outlive_their_frontend_and_their_backend() {
+    for (client, frontend, backend) in FAMILIES {
+        let mut world = World::new();
+        let ids = world.service(frontend, TCP, &[backend]);
+        let syn = Packet::tcp(client, frontend, SYN);
+        world.ingress(&syn);
+        world.ingress(&syn.with_flags(ACK));
+        let gone = shunt_abi::frontend::FrontendValue::default();
+        world.frontend(frontend, TCP, gone);
+        world.set_backend(ids[0], backend.parse().unwrap(), 0, 2);
+        assert_eq!(world.ingress(&syn.with_flags(ACK)).packet().destination, backend.parse().unwrap());
+    }
+}
+
+#[test]
+fn datagrams_leave_a_backend_that_no_longer_serves_at_once() {
+    for (client, frontend, backend) in FAMILIES {
+        for packets in [1, 2] {
+            let mut world = World::new();
+            let ids = world.service(frontend, UDP, &[backend]);
+            let sent = Packet::udp(client, frontend);
+            for _ in 0..packets {
+                world.ingress(&sent);
+            }
+            let other = backend.replace(".7:", ".8:").replace("::7]", "::8]");
+            world.set_backend(ids[0], backend.parse().unwrap(), 0, 2);
+            world.service(frontend, UDP, &[&other]);
+            assert_eq!(world.ingress(&sent).packet().destination, other.parse().unwrap());
+            assert_eq!(world.counts()["flow_moved"], 1);
+            assert_eq!(world.halves(), (0, 2), "the old halves are gone");
+        }
+    }
+}
+
+#[test]
+fn a_full_map_of_established_flows_costs_nobody_the_connection() {
+    for (client, frontend, backend) in FAMILIES {
+        let mut world = World::with_capacities(&[("FLOWS4", 1), ("FLOWS6", 1)]);
+        world.service(frontend, TCP, &[backend]);
+        let syn = Packet::tcp(client, frontend, SYN);
+        world.ingress(&syn);
+        for _ in 0..3 {
+            let translated = world.ingress(&syn.with_flags(ACK)).packet();
+            assert_eq!(translated.destination, backend.parse().unwrap());
+            assert_eq!(world.egress(&translated.reply()).packet().source, frontend.parse().unwrap());
+        }
+        assert_eq!(world.halves(), (0, 2), "no half is left behind");
+        assert_eq!(world.counts()["flows_full"], 3);
+    }
+}
+
+#[test]
+fn a_direct_connection_is_not_mistaken_for_an_earlier_one_through_the_frontend() {
+    for (client, frontend, backend) in FAMILIES {
+        let mut world = World::new();
+        world.service(frontend, TCP, &[backend]);
+        let syn = Packet::tcp(client, frontend, SYN);
+        world.ingress(&syn);
+        world.ingress(&syn.with_flags(ACK));
+        // A tick is 2.56 s at most.
+        std::thread::sleep(std::time::Duration::from_millis(2600));
+        let direct = Packet::tcp(client, backend, SYN);
+        assert_eq!(world.ingress(&direct).packet(), direct);
+        assert_eq!(world.halves(), (0, 0));
+        assert_eq!(world.egress(&direct.reply()).packet(), direct.reply());
+    }
+}

@@ -1,0 +1,24 @@
+//! The tc programs, packet by packet (`BPF_PROG_TEST_RUN`): packet in, verdict and packet out, map state. Needs root,
+//! fails without.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test that is wrong about its own packet is a test that fails; figures are for whoever asks"
+)]
+
+mod choosing;
+mod flows;
+mod forms;
+mod lab;
+mod malformed;
+mod packet;
+mod policies;
+mod sockets;
+mod speed;
+mod traffic;
+mod unanswered;
+mod untouched;
+mod world;

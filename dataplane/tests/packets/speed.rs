@@ -1,0 +1,98 @@
+//! Nanoseconds of a program's run, on top of an empty one's. Run by hand: other work on the machine shows in them.
+//! `cargo test --release -p shunt --test packets -- --ignored --nocapture speed`
+
+use shunt_abi::name;
+
+use crate::{
+    packet::{ACK, Packet, SYN, TCP},
+    world::{Run, World},
+};
+
+/// Runs within one test run, and test runs of which the median counts.
+const REPEAT: u32 = 200_000;
+const SERIES: usize = 9;
+
+fn hot(world: &mut World, program: &str, packet: &Packet, run: Run) -> u128 {
+    let bytes = packet.build();
+    let mut times: Vec<_> = (0..SERIES)
+        .map(|_| world.run(program, &bytes, Run { repeat: REPEAT, ..run }).duration.as_nanos())
+        .collect();
+    times.sort_unstable();
+    times[SERIES / 2]
+}
+
+/// Median of test runs of one run each, on as many packets.
+fn single(world: &mut World, program: &str, packets: &[Packet], run: Run) -> u128 {
+    let mut times: Vec<_> =
+        packets.iter().map(|packet| world.run(program, &packet.build(), run).duration.as_nanos()).collect();
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+/// Instructions that the verifier looked at, for each program.
+#[test]
+#[ignore = "a measurement, not a check"]
+fn instructions_verified() {
+    for (program, instructions) in World::new().verified() {
+        println!("{program}: {instructions}");
+    }
+}
+
+#[test]
+#[ignore = "a measurement, not a check"]
+fn nanoseconds_of_each_program() {
+    for (family, client, frontend, backend, other) in [
+        ("IPv4", "10.244.1.5", "10.96.0.10:80", "10.244.2.7:8080", "10.244.9.9:80"),
+        ("IPv6", "[fd00:1::5]", "[fd00:96::10]:80", "[fd00:2::7]:8080", "[fd00:9::9]:80"),
+    ] {
+        let mut world = World::new();
+        let forwarded = Run { ingress_interface: 1, ..Run::default() };
+        // The rewritten packet is the same packet, so that it stays a hit for a hundred thousand runs.
+        world.service(frontend, TCP, &[frontend]);
+        let many = format!("{client}:40000");
+        let syn = Packet::tcp(&many, frontend, SYN);
+        world.ingress(&syn);
+        let ack = syn.with_flags(ACK);
+        world.ingress(&ack);
+        let strange = Packet::tcp(&many, other, ACK);
+        let empty = hot(&mut world, name::EMPTY_PROGRAM, &ack, forwarded);
+        let empty_single = single(&mut world, name::EMPTY_PROGRAM, &vec![ack.clone(); 4001], forwarded);
+        println!("{family}: empty {empty} hot, {empty_single} single");
+        let mut line = |what: &str, program: &str, packet: &Packet| {
+            let time = hot(&mut world, program, packet, forwarded);
+            println!("{family}: {what}: {} ns hot, net", time - empty);
+        };
+        line("established", name::INGRESS_PROGRAM, &ack);
+        line("reply", name::EGRESS_PROGRAM, &ack.reply());
+        line("not ours, ingress", name::INGRESS_PROGRAM, &strange);
+        line("not ours, egress", name::EGRESS_PROGRAM, &strange);
+        println!("{family}: first packet: {} ns hot, net", first_packet(frontend, &syn) - empty);
+        let mut world = World::new();
+        world.service(frontend, TCP, &[backend]);
+        let flows = packets(client, frontend);
+        let begin = single(&mut world, name::INGRESS_PROGRAM, &flows, forwarded);
+        let acks: Vec<_> = flows.iter().map(|packet| packet.with_flags(ACK)).collect();
+        let promote = single(&mut world, name::INGRESS_PROGRAM, &acks, forwarded);
+        let follow = single(&mut world, name::INGRESS_PROGRAM, &acks, forwarded);
+        println!(
+            "{family}: single, net: first packet {}, establishing {}, established with another port {}",
+            begin - empty_single,
+            promote - empty_single,
+            follow - empty_single
+        );
+    }
+}
+
+/// Each run begins the flow anew: the map of opening flows has room for one half, so the second evicts the first.
+fn first_packet(frontend: &str, syn: &Packet) -> u128 {
+    let mut world = World::with_capacities(&[("OPENING4", 2), ("OPENING6", 2)]);
+    world.service(frontend, TCP, &[frontend]);
+    let time = hot(&mut world, name::INGRESS_PROGRAM, syn, Run { ingress_interface: 1, ..Run::default() });
+    let begun = world.counts()["flow_new"];
+    assert!(begun > u64::from(REPEAT), "only {begun} flows begun");
+    time
+}
+
+fn packets(client: &str, frontend: &str) -> Vec<Packet> {
+    (20_000..24_001).map(|port| Packet::tcp(&format!("{client}:{port}"), frontend, SYN)).collect()
+}

@@ -1,0 +1,352 @@
+//! The programs in the kernel, with maps of their own that a test fills.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use aya::{
+    Ebpf, EbpfLoader, Pod, include_bytes_aligned,
+    maps::{Array, HashMap, MapData, PerCpuArray, ProgramArray},
+    programs::{
+        CgroupAttachMode, CgroupSockAddr, SchedClassifier, TcAttachType, TestRun as _, TestRunOptions,
+    },
+};
+use shunt_abi::{
+    address::{mapped_words, word, words},
+    backend::{self, BackendValue},
+    config::Config,
+    counter::Counter,
+    flow::{FlowKey4, FlowKey6, FlowValue4, FlowValue6},
+    frontend::{self, FrontendKey4, FrontendKey6, FrontendValue},
+    interface::InterfaceValue,
+    known::{self, Bit},
+    name,
+    tail::Tail,
+};
+
+use crate::packet::Packet;
+
+static OBJECT: &[u8] = include_bytes_aligned!(env!("SHUNT_DATAPATH_OBJECT_PATH"));
+
+/// Verdicts of tc programs.
+pub(crate) const NEXT: i32 = -1;
+pub(crate) const DROP: i32 = 2;
+pub(crate) const REDIRECT: i32 = 7;
+
+/// Sets of counters that tests ask for by name.
+pub(crate) type Counts = BTreeMap<&'static str, u64>;
+
+/// What became of a packet.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) verdict: i32,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) mark: u32,
+    pub(crate) duration: Duration,
+}
+
+impl Outcome {
+    pub(crate) fn packet(&self) -> Packet {
+        Packet::read(&self.bytes)
+    }
+}
+
+/// Where a packet is met, and what the kernel knows of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Run {
+    /// Interface that the program is attached to; 0: loopback.
+    pub(crate) interface: u32,
+    /// Interface by which the packet came to the host; 0: none.
+    pub(crate) ingress_interface: u32,
+    /// Times that the program runs on the same packet; 0: once.
+    pub(crate) repeat: u32,
+}
+
+/// `struct __sk_buff` (linux/bpf.h).
+const SKB_LENGTH: usize = 192;
+const SKB_MARK: usize = 8;
+const SKB_INGRESS_IFINDEX: usize = 36;
+const SKB_IFINDEX: usize = 40;
+
+/// Programs and maps.
+pub(crate) struct World {
+    bpf: Ebpf,
+    pool_end: u32,
+    backends: u32,
+    services: u32,
+    /// Emptied by the kernel when nobody holds it.
+    tails: Option<ProgramArray<MapData>>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self::with_capacities(&[])
+    }
+
+    /// Programs with maps of other capacities than `shunt_abi::name::capacity`.
+    pub(crate) fn with_capacities(capacities: &[(&'static str, u32)]) -> Self {
+        let mut loader = EbpfLoader::new();
+        for (map, capacity) in capacities {
+            loader.map_max_entries(map, *capacity);
+        }
+        let mut world = Self {
+            bpf: loader.load(OBJECT).expect("needs root"),
+            pool_end: 0,
+            backends: 0,
+            services: 0,
+            tails: None,
+        };
+        let programs =
+            [name::INGRESS_PROGRAM, name::EGRESS_PROGRAM, name::CLOCK_PROGRAM, name::EMPTY_PROGRAM];
+        for name in programs {
+            world.program(name).load().unwrap_or_else(|error| panic!("{name}: {error:#?}"));
+        }
+        world.fill_tails();
+        world.configure(|config| {
+            config.hairpin4 = word("169.254.20.7".parse().unwrap());
+            config.hairpin6 = words("fd00:ffff::7".parse().unwrap());
+            config.masquerade_mark = 0x4000;
+        });
+        world
+    }
+
+    fn fill_tails(&mut self) {
+        let mut tails = ProgramArray::try_from(self.bpf.take_map(name::TAILS).unwrap()).unwrap();
+        for (index, program) in Tail::ALL.as_flattened().iter().enumerate() {
+            let Some(loaded) = self.bpf.program_mut(program) else { continue };
+            let loaded: &mut SchedClassifier = loaded.try_into().unwrap();
+            loaded.load().unwrap_or_else(|error| panic!("{program}: {error:#?}"));
+            tails.set(u32::try_from(index).unwrap(), loaded.fd().unwrap(), 0).unwrap();
+        }
+        self.tails = Some(tails);
+    }
+
+    fn program(&mut self, name: &str) -> &mut SchedClassifier {
+        self.bpf.program_mut(name).unwrap().try_into().unwrap()
+    }
+
+    pub(crate) fn hash<K: Pod, V: Pod>(&mut self, name: &str) -> HashMap<&mut MapData, K, V> {
+        HashMap::try_from(self.bpf.map_mut(name).unwrap()).unwrap()
+    }
+
+    pub(crate) fn array<V: Pod>(&mut self, name: &str) -> Array<&mut MapData, V> {
+        Array::try_from(self.bpf.map_mut(name).unwrap()).unwrap()
+    }
+
+    pub(crate) fn map(&mut self, name: &str) -> &mut aya::maps::Map {
+        self.bpf.map_mut(name).unwrap()
+    }
+
+    pub(crate) fn configure(&mut self, change: impl FnOnce(&mut Config)) {
+        let mut array = self.array::<Config>(name::CONFIG);
+        let mut config = array.get(&0, 0).unwrap();
+        if config.pods4[0].mask == 0 {
+            config = Config::default();
+        }
+        change(&mut config);
+        array.set(0, config, 0).unwrap();
+    }
+
+    fn know(&mut self, bit: Bit) {
+        let mut array = self.array::<u64>(name::KNOWN);
+        let word = array.get(&bit.word, 0).unwrap();
+        array.set(bit.word, word | bit.mask, 0).unwrap();
+    }
+
+    /// Marks (address, port, protocol) as perhaps a frontend or backend.
+    pub(crate) fn know_socket(&mut self, address: IpAddr, port: u16, protocol: u8) {
+        self.know(match address {
+            IpAddr::V4(address) => known::bit4(word(address), port.to_be(), protocol),
+            IpAddr::V6(address) => known::bit6(words(address), port.to_be(), protocol),
+        });
+    }
+
+    /// An address of the node itself.
+    pub(crate) fn node_address(&mut self, address: &str) {
+        self.know_socket(address.parse().unwrap(), 0, known::NODE);
+    }
+
+    /// A new backend in all pools; its id.
+    pub(crate) fn backend(&mut self, socket: SocketAddr, flags: u16, protocol: u8) -> u32 {
+        self.backends += 1;
+        let id = self.backends;
+        let eligible = backend::ELIGIBLE_INTERNAL | backend::ELIGIBLE_INSIDE | backend::ELIGIBLE_OUTSIDE;
+        self.set_backend(id, socket, flags | eligible, 1);
+        self.know_socket(socket.ip(), socket.port(), protocol);
+        id
+    }
+
+    pub(crate) fn set_backend(&mut self, id: u32, socket: SocketAddr, flags: u16, generation: u32) {
+        let value = BackendValue {
+            address: mapped_words(socket.ip()),
+            port: socket.port().to_be(),
+            flags,
+            generation,
+        };
+        self.array(name::BACKENDS).set(id, value, 0).unwrap();
+    }
+
+    /// A new pool of these ids: where it begins, and its length.
+    pub(crate) fn pool(&mut self, ids: &[u32]) -> (u32, u32) {
+        let offset = self.pool_end;
+        for id in ids {
+            let end = self.pool_end;
+            self.array::<u32>(name::POOL).set(end, id, 0).unwrap();
+            self.pool_end += 1;
+        }
+        (offset, self.pool_end - offset)
+    }
+
+    /// A frontend with one pool of backends on this node; their ids.
+    pub(crate) fn service(&mut self, frontend: &str, protocol: u8, backends: &[&str]) -> Vec<u32> {
+        self.service_with(frontend, protocol, backends, backend::LOCAL, frontend::INTERNAL)
+    }
+
+    /// The same with flags of backends and frontend.
+    pub(crate) fn service_with(
+        &mut self,
+        frontend: &str,
+        protocol: u8,
+        backends: &[&str],
+        backend_flags: u16,
+        flags: u32,
+    ) -> Vec<u32> {
+        let ids: Vec<u32> = backends
+            .iter()
+            .map(|backend| self.backend(backend.parse().unwrap(), backend_flags, protocol))
+            .collect();
+        let (inside_offset, inside_length) = self.pool(&ids);
+        self.services += 1;
+        let service = self.services;
+        self.frontend(
+            frontend,
+            protocol,
+            FrontendValue { flags, service, inside_offset, inside_length, ..FrontendValue::default() },
+        );
+        ids
+    }
+
+    /// Writes a frontend.
+    pub(crate) fn frontend(&mut self, frontend: &str, protocol: u8, value: FrontendValue) {
+        let socket: SocketAddr = frontend.parse().unwrap();
+        self.know_socket(socket.ip(), socket.port(), protocol);
+        self.know_socket(socket.ip(), 0, 0);
+        self.put_frontend(socket.ip(), socket.port(), protocol, value);
+    }
+
+    pub(crate) fn put_frontend(&mut self, address: IpAddr, port: u16, protocol: u8, value: FrontendValue) {
+        match address {
+            IpAddr::V4(address) => {
+                let key = FrontendKey4 { address: word(address), port: port.to_be(), protocol, pad: 0 };
+                self.hash(name::FRONTENDS4).insert(key, value, 0).unwrap();
+            }
+            IpAddr::V6(address) => {
+                let key = FrontendKey6 { address: words(address), port: port.to_be(), protocol, pad: 0 };
+                self.hash(name::FRONTENDS6).insert(key, value, 0).unwrap();
+            }
+        }
+    }
+
+    /// The frontend as it is.
+    pub(crate) fn get_frontend(&mut self, frontend: &str, protocol: u8) -> FrontendValue {
+        let socket: SocketAddr = frontend.parse().unwrap();
+        match socket.ip() {
+            IpAddr::V4(address) => {
+                let key =
+                    FrontendKey4 { address: word(address), port: socket.port().to_be(), protocol, pad: 0 };
+                self.hash(name::FRONTENDS4).get(&key, 0).unwrap()
+            }
+            IpAddr::V6(address) => {
+                let key =
+                    FrontendKey6 { address: words(address), port: socket.port().to_be(), protocol, pad: 0 };
+                self.hash(name::FRONTENDS6).get(&key, 0).unwrap()
+            }
+        }
+    }
+
+    pub(crate) fn interface(&mut self, index: u32, value: InterfaceValue) {
+        self.hash(name::INTERFACES).insert(index, value, 0).unwrap();
+    }
+
+    /// Every loaded program with the instructions that the verifier looked at.
+    pub(crate) fn verified(&self) -> Vec<(String, u32)> {
+        let programs = self.bpf.programs();
+        let loaded = programs.filter_map(|(name, program)| Some((name, program.info().ok()?)));
+        loaded.map(|(name, info)| (name.to_owned(), info.verified_instruction_count().unwrap_or(0))).collect()
+    }
+
+    /// Attaches a program to an interface of this thread's network namespace.
+    pub(crate) fn attach(&mut self, program: &str, interface: &str, is_ingress: bool) {
+        let hook = if is_ingress { TcAttachType::Ingress } else { TcAttachType::Egress };
+        self.program(program).attach(interface, hook).unwrap();
+    }
+
+    /// Loads a socket program and attaches it to a cgroup.
+    pub(crate) fn attach_to_cgroup(&mut self, program: &str, cgroup: &File) {
+        let program: &mut CgroupSockAddr = self.bpf.program_mut(program).unwrap().try_into().unwrap();
+        program.load().unwrap_or_else(|error| panic!("{error:#?}"));
+        program.attach(cgroup, CgroupAttachMode::Single).unwrap();
+    }
+
+    /// Runs a program on bytes.
+    pub(crate) fn run(&mut self, program: &str, bytes: &[u8], run: Run) -> Outcome {
+        let mut context = [0_u8; SKB_LENGTH];
+        for (at, value) in [(SKB_IFINDEX, run.interface), (SKB_INGRESS_IFINDEX, run.ingress_interface)] {
+            context[at..at + 4].copy_from_slice(&value.to_ne_bytes());
+        }
+        let (mut data_out, mut context_out) = (vec![0; bytes.len() + 256], [0_u8; SKB_LENGTH]);
+        let result = self
+            .program(program)
+            .test_run(TestRunOptions {
+                data_in: Some(bytes),
+                data_out: Some(&mut data_out),
+                ctx_in: Some(&context),
+                ctx_out: Some(&mut context_out),
+                repeat: run.repeat.max(1),
+                ..TestRunOptions::new()
+            })
+            .unwrap_or_else(|error| panic!("{program} on {bytes:02x?}: {error:?}"));
+        data_out.truncate(usize::try_from(result.data_size_out).unwrap());
+        Outcome {
+            verdict: result.return_value.cast_signed(),
+            bytes: data_out,
+            mark: u32::from_ne_bytes(context_out[SKB_MARK..SKB_MARK + 4].try_into().unwrap()),
+            duration: result.duration,
+        }
+    }
+
+    /// A packet that enters the host.
+    pub(crate) fn ingress(&mut self, packet: &Packet) -> Outcome {
+        self.run(name::INGRESS_PROGRAM, &packet.build(), Run { ingress_interface: 1, ..Run::default() })
+    }
+
+    /// A packet that was forwarded, and leaves.
+    pub(crate) fn egress(&mut self, packet: &Packet) -> Outcome {
+        self.run(name::EGRESS_PROGRAM, &packet.build(), Run { ingress_interface: 1, ..Run::default() })
+    }
+
+    /// A packet that this host itself sends.
+    pub(crate) fn host_egress(&mut self, packet: &Packet) -> Outcome {
+        self.run(name::EGRESS_PROGRAM, &packet.build(), Run::default())
+    }
+
+    /// Every counter that is not zero.
+    pub(crate) fn counts(&mut self) -> Counts {
+        let map = PerCpuArray::<_, u64>::try_from(self.bpf.map(name::COUNTERS).unwrap()).unwrap();
+        let total = |counter: &Counter| map.get(&counter.index(), 0).unwrap().iter().sum::<u64>();
+        let all = Counter::ALL.iter().map(|counter| (counter.label(), total(counter)));
+        all.filter(|(_, total)| *total > 0).collect()
+    }
+
+    /// Halves of flows: established, opening; both families.
+    pub(crate) fn halves(&mut self) -> (usize, usize) {
+        let established = self.hash::<FlowKey4, FlowValue4>(name::FLOWS4).keys().count()
+            + self.hash::<FlowKey6, FlowValue6>(name::FLOWS6).keys().count();
+        let opening = self.hash::<FlowKey4, FlowValue4>(name::OPENING4).keys().count()
+            + self.hash::<FlowKey6, FlowValue6>(name::OPENING6).keys().count();
+        (established, opening)
+    }
+}

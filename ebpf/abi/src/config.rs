@@ -1,0 +1,99 @@
+//! What concerns all Services: element 0 of an array map, read by every program on every packet.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::{address::Words, assert_layout};
+
+/// Ranges of each kind and family that fit.
+pub const RANGES: usize = 8;
+
+/// An IPv4 range: an address belongs to it if `address & mask == network`. All zeroes with `mask` all ones (as in
+/// [`Range4::NONE`]) holds no address in use.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Range4 {
+    /// First address, network order.
+    pub network: u32,
+    /// Prefix bits set, network order.
+    pub mask: u32,
+}
+
+impl Range4 {
+    /// Holds nothing.
+    pub const NONE: Self = Self { network: 0, mask: u32::MAX };
+}
+
+/// An IPv6 range, likewise.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Range6 {
+    /// First address, network order.
+    pub network: Words,
+    /// Prefix bits set, network order.
+    pub mask: Words,
+}
+
+impl Range6 {
+    /// Holds nothing.
+    pub const NONE: Self = Self { network: [0; 4], mask: [u32::MAX; 4] };
+}
+
+/// Settings and facts of the node.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Config {
+    /// Bits below.
+    pub flags: u32,
+    /// Set (or'ed) in the mark of packets that the masquerade rule is to take.
+    pub masquerade_mark: u32,
+    /// Cookie of the host's network namespace (`SO_NETNS_COOKIE`).
+    pub host_netns_cookie: u64,
+    /// Seed of the choice of backends: the same on every start, or flows without an entry change their backend.
+    pub hash_seed: u32,
+    /// Source of packets that a backend sends to itself, network order; an address that nothing else uses.
+    pub hairpin4: u32,
+    /// The same, IPv6.
+    pub hairpin6: Words,
+    /// Sources that are local pods ([`PODS_BY_RANGE`]), IPv4; unused ones are [`Range4::NONE`].
+    pub pods4: [Range4; RANGES],
+    /// Addresses in which one that no Service has is dropped, IPv4.
+    pub services4: [Range4; RANGES],
+    /// Sources that are local pods, IPv6; unused ones are [`Range6::NONE`].
+    pub pods6: [Range6; RANGES],
+    /// Addresses in which one that no Service has is dropped, IPv6.
+    pub services6: [Range6; RANGES],
+}
+
+assert_layout!(Config, size 680,
+    flags @ 0, masquerade_mark @ 4, host_netns_cookie @ 8, hash_seed @ 16, hairpin4 @ 20, hairpin6 @ 24, pods4 @ 40,
+    services4 @ 104, pods6 @ 168, services6 @ 424,
+);
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            flags: 0,
+            masquerade_mark: 0,
+            host_netns_cookie: 0,
+            hash_seed: 0,
+            hairpin4: 0,
+            hairpin6: [0; 4],
+            pods4: [Range4::NONE; RANGES],
+            services4: [Range4::NONE; RANGES],
+            pods6: [Range6::NONE; RANGES],
+            services6: [Range6::NONE; RANGES],
+        }
+    }
+}
+
+/// Local pods are those whose source is in [`Config::pods4`] or [`Config::pods6`].
+pub const PODS_BY_RANGE: u32 = 1 << 0;
+/// Local pods are those behind interfaces with [`crate::interface::POD`].
+pub const PODS_BY_INTERFACE: u32 = 1 << 1;
+/// A TCP segment in the middle of a connection that no entry knows gets one (its backend chosen by hash) instead of
+/// being left alone. Off while connections of another proxy may still live in conntrack.
+pub const ADOPT_MIDSTREAM: u32 = 1 << 2;
+/// Socket programs act in the host's network namespace only.
+pub const SOCKETS_HOST_ONLY: u32 = 1 << 3;
+/// Packets, bytes and new flows of each Service port are counted.
+pub const COUNT_SERVICES: u32 = 1 << 4;

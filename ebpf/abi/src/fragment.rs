@@ -1,0 +1,78 @@
+//! Fragments: what became of the first one, which alone has ports, for those that follow.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::{address::Words, assert_layout};
+
+/// A fragmented IPv4 packet, as it arrived.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct FragmentKey4 {
+    /// Source, network order.
+    pub source: u32,
+    /// Destination, network order.
+    pub destination: u32,
+    /// Identification, network order.
+    pub identification: u16,
+    /// IANA number.
+    pub protocol: u8,
+    /// [`crate::flow::FORWARD`] or [`crate::flow::REVERSE`].
+    pub direction: u8,
+}
+
+assert_layout!(FragmentKey4, size 12,
+    source @ 0, destination @ 4, identification @ 8, protocol @ 10, direction @ 11,
+);
+
+/// A fragmented IPv6 packet, as it arrived.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct FragmentKey6 {
+    /// Source, network order.
+    pub source: Words,
+    /// Destination, network order.
+    pub destination: Words,
+    /// Identification, network order.
+    pub identification: u32,
+    /// IANA number.
+    pub protocol: u8,
+    /// [`crate::flow::FORWARD`] or [`crate::flow::REVERSE`].
+    pub direction: u8,
+    /// Zero.
+    pub pad: u16,
+}
+
+assert_layout!(FragmentKey6, size 40,
+    source @ 0, destination @ 16, identification @ 32, protocol @ 36, direction @ 37, pad @ 38,
+);
+
+/// The addresses that all fragments get, IPv4.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct FragmentValue4 {
+    /// Source, network order.
+    pub source: u32,
+    /// Destination, network order.
+    pub destination: u32,
+    /// Of [`crate::flow`]: `MASQUERADED`, `HOST_CLIENT`, `HAIRPIN`, `HOST_BACKEND`; or [`DROPPED`].
+    pub flags: u32,
+}
+
+assert_layout!(FragmentValue4, size 12, source @ 0, destination @ 4, flags @ 8);
+
+/// The addresses that all fragments get, IPv6.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct FragmentValue6 {
+    /// Source, network order.
+    pub source: Words,
+    /// Destination, network order.
+    pub destination: Words,
+    /// As of [`FragmentValue4`].
+    pub flags: u32,
+}
+
+assert_layout!(FragmentValue6, size 36, source @ 0, destination @ 16, flags @ 32);
+
+/// The first fragment was dropped or rejected.
+pub const DROPPED: u32 = 1 << 31;

@@ -1,0 +1,28 @@
+//! What the agent knows of an interface, by index.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::assert_layout;
+
+/// Value; the key is the interface's index (`u32`). Every interface with programs must be in the map before they are
+/// attached, loopback included.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct InterfaceValue {
+    /// Bits below.
+    pub flags: u32,
+    /// Hardware address of the interface, or of the bridge that it is a port of ([`BRIDGE_PORT`]): what frames for this
+    /// host are addressed to. Zeroes where there is none.
+    pub address: [u8; 6],
+    /// Zero.
+    pub pad: [u8; 2],
+}
+
+assert_layout!(InterfaceValue, size 12, flags @ 0, address @ 4, pad @ 10);
+
+/// What enters here comes from a local pod ([`crate::config::PODS_BY_INTERFACE`]).
+pub const POD: u32 = 1 << 0;
+/// Enslaved to a bridge.
+pub const BRIDGE_PORT: u32 = 1 << 1;
+/// Packets begin with the IP header (WireGuard, IPIP, tun).
+pub const NO_LINK_HEADER: u32 = 1 << 2;

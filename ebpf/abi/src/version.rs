@@ -1,0 +1,77 @@
+//! The version of the layouts, derived from them.
+
+use crate::{
+    affinity::{AffinityKey4, AffinityKey6, AffinityValue},
+    backend::BackendValue,
+    clock::ClockReading,
+    config::Config,
+    flow::{FlowKey4, FlowKey6, FlowValue4, FlowValue6},
+    fragment::{FragmentKey4, FragmentKey6, FragmentValue4, FragmentValue6},
+    frontend::{FrontendKey4, FrontendKey6, FrontendValue},
+    interface::InterfaceValue,
+    service::ServiceCounters,
+    socket::{OriginKey, OriginValue},
+    source_range::{RangeKey4, RangeKey6},
+};
+
+/// A type whose layout both sides must agree on.
+pub trait Layout {
+    /// Name, size, and name and offset of each field.
+    const DESCRIPTION: &'static str;
+}
+
+/// Raised by hand when the meaning of a field changes while every layout stays as it is.
+const MEANING: u32 = 1;
+
+/// Names the folder of the pinned maps: programs and agent of different versions never share a map.
+pub const LAYOUT_VERSION: u32 = fold(&[
+    AffinityKey4::DESCRIPTION,
+    AffinityKey6::DESCRIPTION,
+    AffinityValue::DESCRIPTION,
+    BackendValue::DESCRIPTION,
+    ClockReading::DESCRIPTION,
+    Config::DESCRIPTION,
+    FlowKey4::DESCRIPTION,
+    FlowKey6::DESCRIPTION,
+    FlowValue4::DESCRIPTION,
+    FlowValue6::DESCRIPTION,
+    FragmentKey4::DESCRIPTION,
+    FragmentKey6::DESCRIPTION,
+    FragmentValue4::DESCRIPTION,
+    FragmentValue6::DESCRIPTION,
+    FrontendKey4::DESCRIPTION,
+    FrontendKey6::DESCRIPTION,
+    FrontendValue::DESCRIPTION,
+    InterfaceValue::DESCRIPTION,
+    OriginKey::DESCRIPTION,
+    OriginValue::DESCRIPTION,
+    RangeKey4::DESCRIPTION,
+    RangeKey6::DESCRIPTION,
+    ServiceCounters::DESCRIPTION,
+]);
+
+/// FNV-1a over all descriptions.
+const fn fold(descriptions: &[&str]) -> u32 {
+    let mut hash = 0x811c_9dc5 ^ MEANING;
+    let mut rest = descriptions;
+    while let [first, others @ ..] = rest {
+        let mut bytes = first.as_bytes();
+        while let [byte, tail @ ..] = bytes {
+            hash = (hash ^ *byte as u32).wrapping_mul(0x0100_0193);
+            bytes = tail;
+        }
+        rest = others;
+    }
+    hash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_layout_changes_the_version() {
+        assert_ne!(fold(&["Type8a@0,"]), fold(&["Type8a@4,"]));
+        assert_ne!(fold(&["A", "B"]), fold(&["B", "A"]));
+    }
+}

@@ -1,0 +1,50 @@
+//! Counting, and the verdicts that are counted.
+
+use aya_ebpf::bindings::tcx_action_base::TCX_DROP;
+use shunt_abi::{config::COUNT_SERVICES, counter::Counter, service::ServiceCounters};
+
+use crate::{
+    maps::{self, COUNTERS, SERVICES},
+    packet::Skb,
+};
+
+/// Adds one.
+#[inline]
+pub(crate) fn count(counter: Counter) {
+    if let Some(value) = COUNTERS.get_ptr_mut(counter.index()) {
+        // SAFETY: the pointer comes from a map look-up and is this CPU's own.
+        unsafe { *value += 1 };
+    }
+}
+
+/// Counts the reason; the verdict that ends the packet.
+#[inline]
+pub(crate) fn drop(reason: Counter) -> i32 {
+    count(reason);
+    TCX_DROP
+}
+
+/// Adds a packet to its Service port, where that is asked for.
+#[inline]
+pub(crate) fn packet(skb: Skb, service: u32) {
+    if maps::config().is_some_and(|config| config.flags & COUNT_SERVICES != 0) {
+        add(service, skb.length(), 0);
+    }
+}
+
+/// Adds a new flow to its Service port, where that is asked for.
+#[inline]
+pub(crate) fn flow(service: u32) {
+    if maps::config().is_some_and(|config| config.flags & COUNT_SERVICES != 0) {
+        add(service, 0, 1);
+    }
+}
+
+fn add(service: u32, bytes: u32, flows: u64) {
+    let Some(counters) = SERVICES.get_ptr_mut(service) else { return };
+    // SAFETY: the pointer comes from a map look-up and is this CPU's own.
+    let counters: &mut ServiceCounters = unsafe { &mut *counters };
+    counters.packets += u64::from(bytes != 0);
+    counters.bytes += u64::from(bytes);
+    counters.flows += flows;
+}

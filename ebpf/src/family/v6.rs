@@ -1,0 +1,411 @@
+//! IPv6.
+
+use aya_ebpf::{
+    bindings::bpf_fib_lookup,
+    maps::{HashMap, LruHashMap, PerCpuArray, lpm_trie::Key},
+};
+use shunt_abi::{
+    affinity::{AffinityKey6, AffinityValue},
+    config::{Config, Range6},
+    flow::{FlowKey6, FlowValue6},
+    fragment::{FragmentKey6, FragmentValue6},
+    frontend::{FrontendKey6, FrontendValue},
+    known::{self, Bit},
+    source_range::SERVICE_BITS,
+};
+
+use super::{Family, Flow, mix};
+use crate::{
+    flow::Work,
+    maps::{AFFINITY6, FLOWS6, FRAGMENTS6, FRONTENDS6, OPENING6, RANGES6, WORK6},
+    packet::{
+        Fault, Packet, Position, Side, Skb, Tuple, difference, quoted::QuotedHeader,
+        rewrite_transport_checksum, transport, unreachable6,
+    },
+};
+
+/// IPv6.
+#[derive(Clone, Copy)]
+pub(crate) struct V6;
+
+/// The fixed header.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Header {
+    version_class_flow: u32,
+    payload: u16,
+    next: u8,
+    hops: u8,
+    source: [u32; 4],
+    destination: [u32; 4],
+}
+
+const HEADER: u32 = 40;
+const SOURCE: u32 = 8;
+const DESTINATION: u32 = 24;
+/// The fixed header and the fixed part of TCP's.
+const REACH: u32 = 60;
+/// Bytes brought within reach when extension headers follow.
+const REACH_EXTENSIONS: u32 = 256;
+const AF_INET6: u8 = 10;
+
+/// Extension headers that are passed over, at most.
+const EXTENSIONS: u32 = 8;
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const DESTINATION_OPTIONS: u8 = 60;
+
+/// Where the chain of headers ends.
+#[derive(Clone, Copy)]
+struct Chain {
+    protocol: u8,
+    transport: u32,
+    position: Position,
+    identification: u32,
+}
+
+/// What begins each extension header; the fragment header is all of it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Extension {
+    next: u8,
+    length: u8,
+    offset_more: u16,
+    identification: u32,
+}
+
+const fn is_extension(next: u8) -> bool {
+    matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS)
+}
+
+/// Walks the extension headers. `None` for a chain that is too long, or cut off.
+#[inline(never)]
+fn walk(skb: Skb, network: u32, first: u8, chain: &mut Chain) -> bool {
+    skb.reach(network + REACH_EXTENSIONS);
+    let (mut next, mut offset) = (first, network + HEADER);
+    for _ in 0..EXTENSIONS {
+        if !is_extension(next) || chain.position == Position::Later {
+            break;
+        }
+        let Some(extension) = skb.load::<Extension>(offset) else { return false };
+        offset += extension_length(next, extension.length);
+        if next == FRAGMENT {
+            note_fragment(chain, extension);
+        }
+        next = extension.next;
+    }
+    chain.protocol = next;
+    chain.transport = offset;
+    !is_extension(next) || chain.position == Position::Later
+}
+
+#[inline]
+const fn extension_length(kind: u8, length: u8) -> u32 {
+    match kind {
+        FRAGMENT => 8,
+        AUTHENTICATION => (length as u32 + 2) * 4,
+        _ => (length as u32 + 1) * 8,
+    }
+}
+
+#[inline]
+fn note_fragment(chain: &mut Chain, extension: Extension) {
+    let offset_more = u16::from_be(extension.offset_more);
+    chain.identification = extension.identification;
+    chain.position = match (offset_more & 0xfff8, offset_more & 1) {
+        (0, 0) => Position::Whole,
+        (0, _) => Position::First,
+        _ => Position::Later,
+    };
+}
+
+#[inline]
+fn in_range(range: &Range6, address: &[u32; 4]) -> bool {
+    let difference = ((address[0] & range.mask[0]) ^ range.network[0])
+        | ((address[1] & range.mask[1]) ^ range.network[1])
+        | ((address[2] & range.mask[2]) ^ range.network[2])
+        | ((address[3] & range.mask[3]) ^ range.network[3]);
+    difference == 0
+}
+
+#[inline]
+fn in_any(ranges: &[Range6], address: &[u32; 4]) -> bool {
+    for range in ranges {
+        if in_range(range, address) {
+            return true;
+        }
+        // The first word tells unused ones: nobody's range begins with 32 zeroes and ends with one address.
+        if range.mask[3] == u32::MAX && range.network[0] == 0 {
+            return false;
+        }
+    }
+    false
+}
+
+#[inline]
+fn wide(high: u32, low: u32) -> u64 {
+    u64::from(high) << 32 | u64::from(low)
+}
+
+impl Family for V6 {
+    type Address = [u32; 4];
+    type FlowKey = FlowKey6;
+    type FlowValue = FlowValue6;
+    type AffinityKey = AffinityKey6;
+    type FragmentKey = FragmentKey6;
+    type FragmentValue = FragmentValue6;
+
+    const VERSION: u8 = 6;
+    const ETHERTYPE: u16 = 0x86dd_u16.to_be();
+    const ICMP: u8 = 58;
+
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the hot path keeps what it reads in registers")]
+    fn parse(skb: Skb, network: u32) -> Option<Packet<Self>> {
+        skb.reach(network + REACH);
+        let header: Header = skb.header(network)?;
+        let mut chain = Chain {
+            protocol: header.next,
+            transport: network + HEADER,
+            position: Position::Whole,
+            identification: 0,
+        };
+        if is_extension(header.next) && !walk(skb, network, header.next, &mut chain) {
+            return None;
+        }
+        let protocol = if chain.position == Position::Later { 0 } else { chain.protocol };
+        let ports = transport(skb, chain.transport, protocol)?;
+        Some(Packet {
+            network,
+            transport: chain.transport,
+            tuple: Tuple {
+                source: header.source,
+                destination: header.destination,
+                source_port: ports.source_port,
+                destination_port: ports.destination_port,
+                protocol: chain.protocol,
+            },
+            header_checksum: 0,
+            position: chain.position,
+            identification: chain.identification,
+            flags: ports.flags,
+        })
+    }
+
+    #[inline]
+    fn end(skb: Skb, packet: &Packet<Self>) -> Option<u32> {
+        let payload: u16 = skb.load(packet.network + 4)?;
+        Some(packet.network + HEADER + u32::from(u16::from_be(payload)))
+    }
+
+    #[inline]
+    fn readdressed(packet: &Packet<Self>, side: Side, address: [u32; 4]) -> Packet<Self> {
+        let mut changed = *packet;
+        match side {
+            Side::Source => changed.tuple.source = address,
+            Side::Destination => changed.tuple.destination = address,
+        }
+        changed
+    }
+
+    #[inline]
+    fn rewrite_address(skb: Skb, packet: &Packet<Self>, side: Side, address: [u32; 4]) -> Result<(), Fault> {
+        let (old, offset) = match side {
+            Side::Source => (&packet.tuple.source, SOURCE),
+            Side::Destination => (&packet.tuple.destination, DESTINATION),
+        };
+        rewrite_transport_checksum(skb, packet, difference(old, &address))?;
+        // No header checksum makes up for the address: the sum over the packet has to follow.
+        if skb.store(packet.network + offset, &address, true) { Ok(()) } else { Err(Fault) }
+    }
+
+    #[inline]
+    fn swap_addresses(skb: Skb, packet: &Packet<Self>) -> Result<(), Fault> {
+        let addresses = [packet.tuple.destination, packet.tuple.source];
+        if skb.store(packet.network + SOURCE, &addresses, false) { Ok(()) } else { Err(Fault) }
+    }
+
+    #[inline]
+    fn answer_unreachable(skb: Skb, packet: &Packet<Self>) -> Result<(), Fault> {
+        unreachable6::answer(skb, packet)
+    }
+
+    #[inline]
+    fn allow_fragments(_skb: Skb, _packet: &Packet<Self>) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    #[inline]
+    fn is_icmp_error(kind: u8) -> bool {
+        matches!(kind, 1..=4)
+    }
+
+    #[inline]
+    fn quoted_header(skb: Skb, network: u32) -> Option<QuotedHeader<Self>> {
+        let header: Header = skb.load(network)?;
+        (u32::from_be(header.version_class_flow) >> 28 == u32::from(Self::VERSION)).then_some(QuotedHeader {
+            source: header.source,
+            destination: header.destination,
+            protocol: header.next,
+            length: HEADER,
+            checksum: 0,
+        })
+    }
+
+    #[inline]
+    fn rewrite_quoted_address(
+        skb: Skb,
+        quoted: &Packet<Self>,
+        side: Side,
+        address: [u32; 4],
+    ) -> Result<u32, Fault> {
+        let (old, offset) = match side {
+            Side::Source => (&quoted.tuple.source, SOURCE),
+            Side::Destination => (&quoted.tuple.destination, DESTINATION),
+        };
+        let difference = difference(old, &address);
+        if skb.store(quoted.network + offset, &address, false) { Ok(difference) } else { Err(Fault) }
+    }
+
+    #[inline]
+    fn bit(address: [u32; 4], port: u16, protocol: u8) -> Bit {
+        known::bit6(address, port, protocol)
+    }
+
+    #[inline]
+    fn flow_hash(tuple: &Tuple<Self>, service: u32, seed: u32) -> u32 {
+        let source = &tuple.source;
+        let client = wide(source[0], source[1])
+            .wrapping_mul(0x9fb2_1c65_1e98_df25)
+            .wrapping_add(wide(source[2], source[3]))
+            .wrapping_mul(0xd6e8_feb8_6659_fd93)
+            .wrapping_add(u64::from(tuple.source_port) << 16);
+        mix(client ^ (u64::from(service) << 32 | u64::from(seed)).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
+    #[inline]
+    fn flow_key(tuple: &Tuple<Self>, direction: u8) -> FlowKey6 {
+        FlowKey6 {
+            source: tuple.source,
+            destination: tuple.destination,
+            source_port: tuple.source_port,
+            destination_port: tuple.destination_port,
+            protocol: tuple.protocol,
+            direction,
+            pad: 0,
+        }
+    }
+
+    #[inline]
+    fn other_half(key: &FlowKey6, value: &FlowValue6, hairpin: [u32; 4]) -> FlowKey6 {
+        key.other_half(value, hairpin)
+    }
+
+    #[inline]
+    fn flow_value(flow: &Flow<Self>) -> FlowValue6 {
+        FlowValue6 {
+            address: flow.address,
+            port: flow.port,
+            flags: flow.flags,
+            backend: flow.backend,
+            generation: flow.generation,
+            service: flow.service,
+            last_seen: flow.last_seen,
+            interface: flow.interface,
+        }
+    }
+
+    #[inline]
+    fn frontend(address: [u32; 4], port: u16, protocol: u8) -> Option<&'static FrontendValue> {
+        let key = FrontendKey6 { address, port, protocol, pad: 0 };
+        // SAFETY: the map frees its elements after a grace period, which the program's run is within.
+        unsafe { FRONTENDS6.get(key) }
+    }
+
+    #[inline]
+    fn from_words(words: &[u32; 4]) -> [u32; 4] {
+        *words
+    }
+
+    #[inline]
+    fn affinity_key(client: [u32; 4], service: u32) -> AffinityKey6 {
+        AffinityKey6 { client, service }
+    }
+
+    #[inline]
+    fn fragment_key(packet: &Packet<Self>, direction: u8) -> FragmentKey6 {
+        FragmentKey6 {
+            source: packet.tuple.source,
+            destination: packet.tuple.destination,
+            identification: packet.identification,
+            protocol: packet.tuple.protocol,
+            direction,
+            pad: 0,
+        }
+    }
+
+    #[inline]
+    fn fragment_value(source: [u32; 4], destination: [u32; 4], flags: u32) -> FragmentValue6 {
+        FragmentValue6 { source, destination, flags }
+    }
+
+    #[inline]
+    fn in_ranges(service: u32, source: [u32; 4]) -> bool {
+        let [a, b, c, d] = source;
+        RANGES6.get(Key::new(SERVICE_BITS + 128, [service, a, b, c, d])).is_some()
+    }
+
+    #[inline]
+    fn is_pod(config: &Config, source: [u32; 4]) -> bool {
+        in_any(&config.pods6, &source)
+    }
+
+    #[inline]
+    fn is_service_address(config: &Config, address: [u32; 4]) -> bool {
+        in_any(&config.services6, &address)
+    }
+
+    #[inline]
+    fn hairpin(config: &Config) -> [u32; 4] {
+        config.hairpin6
+    }
+
+    #[inline]
+    fn is_loopback(address: [u32; 4]) -> bool {
+        address == [0, 0, 0, 1_u32.to_be()]
+    }
+
+    #[inline]
+    fn fill_route_query(query: &mut bpf_fib_lookup, tuple: &Tuple<Self>) {
+        query.family = AF_INET6;
+        query.__bindgen_anon_3.ipv6_src = tuple.source;
+        query.__bindgen_anon_4.ipv6_dst = tuple.destination;
+    }
+
+    #[inline]
+    fn flows() -> &'static HashMap<FlowKey6, FlowValue6> {
+        &FLOWS6
+    }
+
+    #[inline]
+    fn opening() -> &'static LruHashMap<FlowKey6, FlowValue6> {
+        &OPENING6
+    }
+
+    #[inline]
+    fn affinity() -> &'static LruHashMap<AffinityKey6, AffinityValue> {
+        &AFFINITY6
+    }
+
+    #[inline]
+    fn work() -> &'static PerCpuArray<Work<Self>> {
+        &WORK6
+    }
+
+    #[inline]
+    fn fragments() -> &'static LruHashMap<FragmentKey6, FragmentValue6> {
+        &FRAGMENTS6
+    }
+}

@@ -1,0 +1,79 @@
+//! Changing packets of a flow on their way to the backend.
+
+use aya_ebpf::bindings::tcx_action_base::TCX_NEXT;
+use shunt_abi::{
+    counter::Counter,
+    flow::{HAIRPIN, HOST_CLIENT, MASQUERADED},
+};
+
+use super::{Work, redirect, work};
+use crate::{
+    count,
+    family::{Family, Flow, FlowValue},
+    maps,
+    packet::{Fault, Packet, Side, Skb, rewrite_ports},
+};
+
+/// Flags that ask for more than a translated destination.
+const SPECIAL: u16 = HAIRPIN | HOST_CLIENT | MASQUERADED;
+
+/// Puts the backend in the place of the frontend.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "the hot path")]
+pub(super) fn to_backend<F: Family>(skb: Skb, packet: &Packet<F>, flow: &F::FlowValue) -> Result<(), Fault> {
+    rewrite_ports(skb, packet, Side::Destination, flow.port())?;
+    F::rewrite_address(skb, packet, Side::Destination, flow.address())?;
+    count::count(Counter::Forward);
+    count::packet(skb, flow.service());
+    Ok(())
+}
+
+/// Whether flags of a flow ask for more than a translated destination.
+#[inline]
+pub(crate) const fn needs_more(flags: u16) -> bool {
+    flags & SPECIAL != 0
+}
+
+/// Notes for [`special`] a flow of which no more is known.
+#[inline]
+pub(crate) fn note_special<F: Family>(work: &mut Work<F>, address: F::Address, flags: u16) {
+    work.flow = F::flow_value(&Flow {
+        address,
+        port: 0,
+        flags,
+        backend: 0,
+        generation: 0,
+        service: 0,
+        last_seen: 0,
+        interface: 0,
+    });
+}
+
+/// What else happens to a packet whose destination was translated; the notes hold it as it was.
+pub(crate) fn special<F: Family>(skb: Skb) -> i32 {
+    let Some(work) = work::get::<F>() else { return TCX_NEXT };
+    let flow = work.flow;
+    work.packet = F::readdressed(&work.packet, Side::Destination, flow.address());
+    if flow.flags() & HAIRPIN != 0 {
+        return hairpin(skb, &work.packet);
+    }
+    if flow.flags() & HOST_CLIENT != 0 {
+        return redirect::route(skb, &work.packet);
+    }
+    count::count(Counter::Masqueraded);
+    if let Some(config) = maps::config() {
+        skb.mark(config.masquerade_mark);
+    }
+    TCX_NEXT
+}
+
+/// A backend that is its own client gets the packet back, from an address that is not its own.
+#[inline]
+fn hairpin<F: Family>(skb: Skb, packet: &Packet<F>) -> i32 {
+    let Some(config) = maps::config() else { return count::drop(Counter::DropRewrite) };
+    if F::rewrite_address(skb, packet, Side::Source, F::hairpin(config)).is_err() {
+        return count::drop(Counter::DropRewrite);
+    }
+    count::count(Counter::Hairpin);
+    redirect::bounce(skb, packet.network)
+}

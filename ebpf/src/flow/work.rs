@@ -1,0 +1,55 @@
+//! Notes on the packet in hand, in memory of each CPU's own.
+//!
+//! All but the hot path works on these notes: the stack is too small for them, and verifiers, which know nothing of
+//! what is in a map, look at such code once instead of once for every kind of packet.
+
+use super::{Hook, pick::Pool};
+use crate::{family::Family, packet::Packet};
+
+/// Who sends a packet to a frontend, as far as policies care.
+#[repr(u8)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Client {
+    /// Neither of the others.
+    Outside,
+    /// A pod of this node.
+    Pod,
+    /// This node itself.
+    Host,
+}
+
+/// The notes.
+pub(crate) struct Work<F: Family> {
+    pub(crate) packet: Packet<F>,
+    /// The packet that the one in hand, an ICMP error, quotes.
+    pub(crate) quoted: Packet<F>,
+    /// The half of the packet's flow that it belongs to.
+    pub(super) key: F::FlowKey,
+    pub(crate) flow: F::FlowValue,
+    /// The other half.
+    pub(super) other_key: F::FlowKey,
+    pub(super) other: F::FlowValue,
+    pub(crate) hook: Hook,
+    /// 0 if the packet is known to have no established flow.
+    pub(crate) may_be_established: u8,
+    pub(super) client: Client,
+    pub(super) pool: Pool,
+}
+
+/// This CPU's notes, with `packet` in them; `None` never happens, but the verifier wants it asked.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "the packet is in registers")]
+pub(crate) fn on<F: Family>(packet: &Packet<F>) -> Option<&'static mut Work<F>> {
+    let work = get::<F>()?;
+    work.packet = *packet;
+    Some(work)
+}
+
+/// This CPU's notes.
+#[inline]
+pub(crate) fn get<F: Family>() -> Option<&'static mut Work<F>> {
+    let work = F::work().get_ptr_mut(0)?;
+    // SAFETY: the pointer comes from a map look-up, the memory is this CPU's own, and tc programs do not interrupt each
+    // other.
+    Some(unsafe { &mut *work })
+}

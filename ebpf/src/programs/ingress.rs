@@ -1,0 +1,86 @@
+//! Packets that enter this host by an interface.
+
+use aya_ebpf::bindings::tcx_action_base::{TCX_DROP, TCX_NEXT};
+use shunt_abi::{address::SCTP, counter::Counter, frontend::INSIDE_REJECT, known::NODE, tail::Tail};
+
+use super::continue_in;
+use crate::{
+    count,
+    family::{Family, V4, V6, known},
+    flow::{self, Hook},
+    maps,
+    packet::{Packet, Position, Skb, network_offset},
+};
+
+pub(crate) fn run(skb: Skb) -> i32 {
+    match ethertype(skb) {
+        V4::ETHERTYPE => handle::<V4>(skb),
+        V6::ETHERTYPE => handle::<V6>(skb),
+        _ => TCX_NEXT,
+    }
+}
+
+/// EtherType, network order.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "16 bits, widened")]
+pub(super) fn ethertype(skb: Skb) -> u16 {
+    skb.protocol() as u16
+}
+
+/// The headers of a packet; `None` if it is none of ours to understand.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "the hot path keeps what it reads in registers")]
+pub(super) fn parse<F: Family>(skb: Skb) -> Option<Packet<F>> {
+    F::parse(skb, network_offset(skb, F::ETHERTYPE, F::VERSION)?)
+}
+
+/// A fragment, an ICMP message or SCTP.
+#[inline]
+pub(super) fn is_unusual<F: Family>(packet: &Packet<F>) -> bool {
+    packet.position != Position::Whole || packet.tuple.protocol == F::ICMP || packet.tuple.protocol == SCTP
+}
+
+#[inline]
+fn handle<F: Family>(skb: Skb) -> i32 {
+    let Some(packet) = parse::<F>(skb) else { return TCX_NEXT };
+    let tuple = &packet.tuple;
+    if is_unusual(&packet) {
+        if flow::note(&packet).is_some() {
+            continue_in::<F>(skb, Tail::UnusualIngress);
+        }
+        return TCX_NEXT;
+    }
+    if known::<F>(tuple.destination, tuple.destination_port, tuple.protocol) {
+        return flow::forward(skb, &packet, Hook::Ingress);
+    }
+    let Some(config) = maps::config() else { return TCX_NEXT };
+    if F::is_service_address(config, tuple.destination) {
+        if flow::note(&packet).is_some() {
+            continue_in::<F>(skb, Tail::Unknown);
+        }
+        return TCX_NEXT;
+    }
+    // What a backend sends may be a reply to this node itself, or to the backend.
+    if known::<F>(tuple.source, tuple.source_port, tuple.protocol)
+        && (tuple.destination == F::hairpin(config) || known::<F>(tuple.destination, 0, NODE))
+        && flow::note(&packet).is_some()
+    {
+        continue_in::<F>(skb, Tail::Return);
+    }
+    TCX_NEXT
+}
+
+/// A packet to an address of the ranges that Services get theirs from, to a port that none has.
+pub(crate) fn unknown_port<F: Family>(skb: Skb) -> i32 {
+    let Some(work) = flow::notes::<F>() else { return TCX_NEXT };
+    match F::frontend(work.packet.tuple.destination, 0, 0) {
+        Some(address) if address.flags & INSIDE_REJECT != 0 => {
+            count::count(Counter::RejectedPort);
+            work.hook = Hook::Ingress;
+            continue_in::<F>(skb, Tail::Reject);
+            TCX_DROP
+        }
+        Some(_) => TCX_NEXT,
+        None => count::drop(Counter::DropUnallocated),
+    }
+}

@@ -1,0 +1,109 @@
+//! Where a socket is connected, or a datagram sent.
+
+use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_prandom_u32, bpf_set_retval};
+use shunt_abi::{
+    config::{Config, PODS_BY_INTERFACE, PODS_BY_RANGE, SOCKETS_HOST_ONLY},
+    counter::Counter,
+    frontend::{FrontendValue, MASQUERADE_ALL, RANGES, SOCKET_ONLY, SPLIT},
+};
+
+use super::{
+    ALLOW, REFUSE,
+    address::{Call, Peer, mapped},
+    origin,
+};
+use crate::{
+    count,
+    family::{Family, V4, V6, mix},
+    flow::{Client, Picked, Pool},
+    maps,
+};
+
+/// 0 where the kernel has no `bpf_set_retval` (before 5.18): refused sockets see `EPERM` then. Set by the agent before
+/// the programs are loaded; the verifier does not look at what can never run.
+#[unsafe(no_mangle)]
+static HAS_SET_RETVAL: u8 = 1;
+
+const ECONNREFUSED: i32 = 111;
+
+/// `connect()`: any backend will do.
+pub(crate) fn connect<const IPV6: bool>(call: Call<IPV6>) -> i32 {
+    // SAFETY: the helper takes nothing.
+    let hash = unsafe { bpf_get_prandom_u32() };
+    balance(call, hash, Counter::SocketConnect)
+}
+
+/// A datagram of a socket that is not connected: the same backend as long as it is there, since the answers to what it
+/// sent before may still come.
+pub(crate) fn send<const IPV6: bool>(call: Call<IPV6>) -> i32 {
+    let hash = mix(call.cookie());
+    balance(call, hash, Counter::SocketSend)
+}
+
+#[inline]
+fn balance<const IPV6: bool>(call: Call<IPV6>, hash: u32, counter: Counter) -> i32 {
+    let (Some(protocol), Some(config)) = (call.protocol(), maps::config()) else { return ALLOW };
+    let peer = call.peer();
+    let Some(frontend) = find(&peer, protocol) else { return ALLOW };
+    if !concerns(call, frontend, config) {
+        return ALLOW;
+    }
+    let pool = Pool::of(frontend, Client::Host);
+    if pool.length == 0 {
+        return if pool.rejects == 0 { ALLOW } else { refuse() };
+    }
+    // A frontend for sockets alone has one client, this node: its affinity is to choose alike every time.
+    let sticky = frontend.affinity_seconds != 0;
+    let hash =
+        if sticky { mix(u64::from(frontend.service) << 32 | u64::from(config.hash_seed)) } else { hash };
+    let Some(picked) = pool.at(hash, 0) else { return ALLOW };
+    replace(call, protocol, &peer, &picked);
+    count::count(counter);
+    count::flow(frontend.service);
+    ALLOW
+}
+
+#[inline]
+fn find(peer: &Peer, protocol: u8) -> Option<&'static FrontendValue> {
+    match mapped(&peer.address) {
+        Some(address) => V4::frontend(address, peer.port, protocol),
+        None => V6::frontend(peer.address, peer.port, protocol),
+    }
+}
+
+/// Whether sockets of the process's network namespace are to be connected to backends of `frontend`.
+#[inline]
+fn concerns<const IPV6: bool>(call: Call<IPV6>, frontend: &FrontendValue, config: &Config) -> bool {
+    let flags = frontend.flags;
+    let host_only = flags & SOCKET_ONLY != 0;
+    let by_client = flags & (RANGES | MASQUERADE_ALL) != 0 || frontend.affinity_seconds != 0;
+    if by_client && !host_only {
+        return false;
+    }
+    // Where nothing tells pods from others, they are outside, which the packets of theirs then are too.
+    let pods_are_outside = flags & SPLIT != 0 && config.flags & (PODS_BY_RANGE | PODS_BY_INTERFACE) == 0;
+    if !host_only && !pods_are_outside && config.flags & SOCKETS_HOST_ONLY == 0 {
+        return true;
+    }
+    // SAFETY: the helper takes the program's own context.
+    let cookie = unsafe { bpf_get_netns_cookie(call.raw().cast()) };
+    cookie == config.host_netns_cookie
+}
+
+#[inline]
+fn replace<const IPV6: bool>(call: Call<IPV6>, protocol: u8, frontend: &Peer, picked: &Picked) {
+    let backend = Peer { address: picked.backend.address, port: picked.backend.port };
+    origin::remember(call, protocol, frontend, picked);
+    call.replace(&backend);
+}
+
+#[inline]
+fn refuse() -> i32 {
+    count::count(Counter::SocketRefused);
+    // SAFETY: a static of this object; volatile because the agent sets it where the compiler cannot see.
+    if unsafe { core::ptr::read_volatile(&raw const HAS_SET_RETVAL) } != 0 {
+        // SAFETY: the helper takes a plain number.
+        unsafe { bpf_set_retval(-ECONNREFUSED) };
+    }
+    REFUSE
+}

@@ -1,0 +1,47 @@
+//! What a process believes that its peer is.
+
+use aya_ebpf::bindings::BPF_ANY;
+use shunt_abi::{
+    counter::Counter,
+    socket::{OriginKey, OriginValue},
+};
+
+use super::{
+    ALLOW,
+    address::{Call, Peer},
+};
+use crate::{count, flow::Picked, maps::ORIGINS};
+
+#[inline]
+fn key<const IPV6: bool>(call: Call<IPV6>, protocol: u8, peer: &Peer) -> OriginKey {
+    OriginKey { cookie: call.cookie(), address: peer.address, port: peer.port, protocol, pad: [0; 5] }
+}
+
+/// Notes which frontend the socket's backend stands for.
+#[inline]
+pub(super) fn remember<const IPV6: bool>(call: Call<IPV6>, protocol: u8, frontend: &Peer, picked: &Picked) {
+    let backend = Peer { address: picked.backend.address, port: picked.backend.port };
+    let value = OriginValue {
+        address: frontend.address,
+        port: frontend.port,
+        pad: 0,
+        backend: picked.id,
+        generation: picked.backend.generation,
+    };
+    // A map that evicts is never full.
+    let _full = ORIGINS.insert(key(call, protocol, &backend), value, u64::from(BPF_ANY));
+}
+
+/// `recvmsg()` and `getpeername()`: shows the process the frontend that it named.
+pub(crate) fn show_frontend<const IPV6: bool>(call: Call<IPV6>, counter: Option<Counter>) -> i32 {
+    let Some(protocol) = call.protocol() else { return ALLOW };
+    // SAFETY: the element may be given to another socket, but only once it is the least recently used of all.
+    let origin = unsafe { ORIGINS.get(key(call, protocol, &call.peer())) };
+    if let Some(origin) = origin {
+        call.replace(&Peer { address: origin.address, port: origin.port });
+        if let Some(counter) = counter {
+            count::count(counter);
+        }
+    }
+    ALLOW
+}
