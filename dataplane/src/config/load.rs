@@ -45,13 +45,10 @@ pub fn load(args: &Args) -> Result<Loaded, ConfigError> {
         return Err(ConfigError::Invalid { origin, errors: FieldErrors(errors) });
     }
     let master = Some(args.api.master.clone()).filter(|master| !master.is_empty());
-    Ok(Loaded {
-        settings: effective::settings(&document, &shunt, master)?,
-        warnings: warnings::warnings(args, &document),
-        flags: args.flags.clone(),
-        document,
-        shunt,
-    })
+    let settings = effective::settings(&document, &shunt, master)?;
+    let mut notes = warnings::warnings(args, &document);
+    notes.extend(warnings::acceleration(settings.mode, &settings.ebpf));
+    Ok(Loaded { settings, warnings: notes, flags: args.flags.clone(), document, shunt })
 }
 
 /// Writes a KubeProxyConfiguration as YAML: `--write-config-to`.

@@ -125,10 +125,11 @@ fn modes(found: &mut Findings, document: &KubeProxyConfiguration) {
     }
     match mode {
         WrittenMode::Ipvs => ipvs(found, &document.ipvs),
-        WrittenMode::Ebpf => {
-            found.add("mode", &document.mode, "the eBPF dataplane is not part of this build");
-        }
-        WrittenMode::Unset | WrittenMode::Auto | WrittenMode::Nftables | WrittenMode::Iptables => {}
+        WrittenMode::Unset
+        | WrittenMode::Auto
+        | WrittenMode::Nftables
+        | WrittenMode::Ebpf
+        | WrittenMode::Iptables => {}
     }
     sync_periods(found, &section);
 }

@@ -2,7 +2,8 @@
 
 use super::document::{KubeProxyConfiguration, Winkernel};
 use super::duration::GoDuration;
-use super::mode::WrittenMode;
+use super::mode::{Mode, WrittenMode};
+use super::settings::{Acceleration, Ebpf};
 use crate::cli::Args;
 
 const WINDOWS: &str = "it is for Windows";
@@ -147,6 +148,16 @@ fn inert_warning(setting: &Inert, document: &KubeProxyConfiguration, flag_given:
     } else {
         (setting.is_set)(document).then(|| format!("{} has no effect: {why}", setting.field))
     }
+}
+
+/// Acceleration that was asked for: nothing else may be lost by asking, so it is no error.
+pub(super) fn acceleration(mode: Mode, ebpf: &Ebpf) -> Option<String> {
+    let why = match (ebpf.acceleration, mode) {
+        (Acceleration::Off, _) => return None,
+        (_, Mode::Nftables) => "it is for mode ebpf",
+        _ => "this build has all packets for other nodes go through the network stack",
+    };
+    Some(format!("acceleration has no effect: {why}"))
 }
 
 fn mode_warnings(document: &KubeProxyConfiguration, counts: &dyn Fn(&str) -> bool) -> Vec<String> {

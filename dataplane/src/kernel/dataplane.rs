@@ -29,6 +29,31 @@ pub trait Dataplane: Send + fmt::Debug {
 
     /// Objects programmed now, by kind (`chains`, `rules`, `elements`), for metrics and `shunt status`.
     fn programmed(&self) -> Vec<(&'static str, u64)>;
+
+    /// What was counted in the kernel, for metrics; called when somebody looks. Nothing where the kernel counts nothing.
+    fn observations(&self) -> Observations {
+        Observations::default()
+    }
+}
+
+/// What a dataplane has seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observations {
+    /// How often something happened to a packet or a socket.
+    pub events: Vec<EventCount>,
+    /// Tables of fixed size in the kernel: name, entries, and how many there may be.
+    pub occupancy: Vec<(&'static str, u64, u64)>,
+}
+
+/// How often something happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventCount {
+    /// What, in snake case.
+    pub event: &'static str,
+    /// It ended the packet's way.
+    pub drops: bool,
+    /// Since the kernel began to count.
+    pub count: u64,
 }
 
 /// What a successful call wrote.

@@ -4,6 +4,7 @@ mod dataplane;
 mod fake;
 
 pub mod conntrack;
+pub mod ebpf;
 pub mod monitor;
 pub mod netlink;
 pub mod nftables;
@@ -11,5 +12,5 @@ pub mod probe;
 pub mod sysctl;
 pub mod takeover;
 
-pub use dataplane::{Applied, Dataplane, DataplaneError, Disposition};
+pub use dataplane::{Applied, Dataplane, DataplaneError, Disposition, EventCount, Observations};
 pub use fake::{Calls, FakeDataplane};

@@ -38,6 +38,11 @@ const FIRST_RETRY: Duration = Duration::from_millis(100);
 /// Longest pause before connection tracking is looked through again, also after a failure.
 const CLEANING_RETRY: Duration = Duration::from_secs(1);
 
+/// One part in so many of the time may go into it in the long run ...
+const CLEANING_SHARE: u32 = 100;
+/// ... and this much at once, so that a few changes in a row are cleaned without a pause.
+const CLEANING_BURST: Duration = Duration::from_millis(100);
+
 /// What happens once after the first sync: taking over from a kube-proxy, sysctls that exist only now.
 pub type AfterFirstSync = Box<dyn FnOnce() + Send>;
 
@@ -113,6 +118,9 @@ pub struct Agent {
     occupancy_at: Deadline,
     /// Connection tracking is not looked through again before.
     clean_at: Deadline,
+    /// Time that looking through it took, less what was forgotten since.
+    cleaning_time: Duration,
+    cleaned_at: Deadline,
     said_waiting: bool,
 }
 
@@ -143,6 +151,8 @@ impl Agent {
             audit_reason: Repair::Audit,
             occupancy_at: now + OCCUPANCY_INTERVAL,
             clean_at: now,
+            cleaning_time: Duration::ZERO,
+            cleaned_at: now,
             said_waiting: false,
         }
     }
@@ -333,15 +343,24 @@ impl Agent {
         early
     }
 
-    /// Removes stale flows at once, unless that was done a moment ago: each time, the kernel looks through its whole
-    /// table, and that is not to take more than a hundredth of a processor.
+    /// Removes stale flows at once, unless that took much time lately: each time, the kernel looks through its whole
+    /// table, and in the long run that is not to take more than a hundredth of a processor.
     fn clean_if_due(&mut self) {
-        if !self.parts.engine.owes_cleaning() || Deadline::now() < self.clean_at {
+        let now = Deadline::now();
+        if !self.parts.engine.owes_cleaning() || now < self.clean_at {
             return;
         }
         let outcome = self.parts.engine.clean_conntrack();
-        let pause = outcome.as_ref().map_or(CLEANING_RETRY, |(_, took)| (*took * 100).min(CLEANING_RETRY));
-        self.clean_at = Deadline::now() + pause;
+        let pause = match &outcome {
+            Ok((_, took)) => {
+                let forgotten = now.saturating_duration_since(self.cleaned_at) / CLEANING_SHARE;
+                self.cleaning_time = self.cleaning_time.saturating_sub(forgotten) + *took;
+                self.cleaned_at = now;
+                self.cleaning_time.saturating_sub(CLEANING_BURST) * CLEANING_SHARE
+            }
+            Err(_) => CLEANING_RETRY,
+        };
+        self.clean_at = now + pause.min(CLEANING_RETRY);
         self.parts.observer.cleaned(&outcome);
     }
 

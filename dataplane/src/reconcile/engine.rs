@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::domain::{Cluster, Event, ObjectKind};
 use crate::kernel::conntrack::{Conntrack, ConntrackError, UdpFrontend};
-use crate::kernel::{Applied, Dataplane, DataplaneError, Disposition};
+use crate::kernel::{Applied, Dataplane, DataplaneError, Disposition, Observations};
 use crate::plan::{Changes, Frontend, Pending, PlanSettings, Planner};
 
 /// How many frontends that the kernel refuses are left out in one sync before it is given up until the next.
@@ -194,6 +194,11 @@ impl Engine {
     /// Objects in the kernel by kind.
     pub fn programmed(&self) -> Vec<(&'static str, u64)> {
         self.dataplane.programmed()
+    }
+
+    /// What the kernel has counted.
+    pub fn observations(&self) -> Observations {
+        self.dataplane.observations()
     }
 
     /// Addresses of this node's interfaces.

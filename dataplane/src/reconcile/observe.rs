@@ -243,6 +243,8 @@ impl Observer {
         if self.service_metrics {
             self.measure_services(engine);
         }
+        self.metrics.set_programmed(&engine.programmed());
+        self.metrics.set_observations(&engine.observations());
         let now = Instant::now();
         for kind in WatchStatus::KINDS {
             let status = self.watches.kind(kind);

@@ -1,15 +1,16 @@
 //! What needs more privileges than running does, and taking everything away again.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
 
 use super::dataplane;
-use crate::config::{Conntrack, Settings};
+use crate::config::{Conntrack, Mode, Settings};
 use crate::domain::IpFamily;
 use crate::kernel::sysctl::{
-    ConntrackSettings, Report, SysctlRoot, apply_conntrack, enable_route_localnet, preflight,
-    set_oom_score_adj,
+    ConntrackSettings, Report, SysctlRoot, apply_conntrack, enable_local_sources_on_loopback,
+    enable_route_localnet, preflight, set_oom_score_adj,
 };
 use crate::kernel::takeover;
 
@@ -22,6 +23,9 @@ pub(super) fn init_only(settings: &Settings) -> anyhow::Result<ExitCode> {
     if dataplane::wants_localnet(settings) {
         localnet();
     }
+    if settings.mode == Mode::Ebpf {
+        local_sources();
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -30,6 +34,14 @@ pub(super) fn localnet() {
     match enable_route_localnet(&SysctlRoot::kernel()) {
         Ok(report) => log(&report),
         Err(error) => tracing::error!("node ports on 127.0.0.1 will not work: {error}"),
+    }
+}
+
+/// Lets replies to node ports that the node itself has addressed come in by the loopback interface, for mode ebpf.
+pub(super) fn local_sources() {
+    match enable_local_sources_on_loopback(&SysctlRoot::kernel()) {
+        Ok(report) => log(&report),
+        Err(error) => tracing::error!("node ports will not work for this node itself: {error}"),
     }
 }
 
@@ -56,6 +68,9 @@ pub(super) fn prepare(settings: &Settings) {
     if let Err(error) = set_oom_score_adj(&root, settings.oom_score_adj) {
         tracing::warn!("oom_score_adj: {error}");
     }
+    if settings.mode == Mode::Ebpf {
+        local_sources();
+    }
     for warning in preflight(&root, &IpFamily::ALL.into_iter().collect()) {
         tracing::warn!(check = warning.check, "{}", warning.advice);
     }
@@ -71,8 +86,8 @@ fn log(report: &Report) {
 }
 
 /// `shunt cleanup` and `--cleanup`: what shunt left, and what kube-proxy left, as `kube-proxy --cleanup` does.
-pub(super) fn cleanup() -> anyhow::Result<ExitCode> {
-    dataplane::cleanup().context("removing shunt's tables")?;
+pub(super) fn cleanup(bpffs_root: &Path) -> anyhow::Result<ExitCode> {
+    dataplane::cleanup(bpffs_root)?;
     let removed = takeover::remove(&takeover::detect())?;
     for sentence in removed {
         crate::cli::say(&sentence)?;

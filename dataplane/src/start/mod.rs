@@ -19,7 +19,7 @@ use crate::serve::{LogHandle, LogOptions, init_logging};
 /// Everything that ends the process early, for the caller to print.
 pub fn main(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.command {
-        Some(Command::Cleanup) => return init::cleanup(),
+        Some(Command::Cleanup) => return init::cleanup(&args.own.bpffs_root),
         Some(command) => return cli::ask(command),
         None => {}
     }
@@ -37,7 +37,7 @@ pub fn main(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if args.process.cleanup {
-        return init::cleanup();
+        return init::cleanup(&loaded.settings.ebpf.bpffs_root);
     }
     if args.process.init_only {
         return init::init_only(&loaded.settings);

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use crate::config::{KubeProxyConfiguration, Loaded, NodePortAddresses, Settings};
+use crate::config::{KubeProxyConfiguration, Loaded, Mode, NodePortAddresses, Settings};
 use crate::reconcile::{Observer, QueryHandle};
 use crate::serve::{
     Clock, EventSink, HealthMonitor, HttpServer, LogHandle, Metrics, MetricsPages, NodePortServers,
@@ -46,7 +46,7 @@ pub(super) fn spawn_servers(shown: Shown<'_>) -> anyhow::Result<JoinSet<ServeErr
     if let Some(address) = servers.metrics {
         let pages = MetricsPages {
             metrics: Arc::clone(shown.metrics),
-            proxy_mode: "nftables".to_owned(),
+            proxy_mode: mode_name(shown.loaded.settings.mode).to_owned(),
             config: config_value(&shown.loaded.document)?,
             flags: shown.loaded.flags.iter().cloned().collect::<BTreeMap<_, _>>(),
             started: shown.started,
@@ -57,6 +57,14 @@ pub(super) fn spawn_servers(shown: Shown<'_>) -> anyhow::Result<JoinSet<ServeErr
         spawn(ServerRole::Metrics, address, metrics_router(pages));
     }
     Ok(tasks)
+}
+
+/// What /proxyMode says: the dataplane that runs.
+const fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Ebpf => "ebpf",
+        Mode::Auto | Mode::Nftables => "nftables",
+    }
 }
 
 fn config_value(document: &KubeProxyConfiguration) -> anyhow::Result<Value> {

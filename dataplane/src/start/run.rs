@@ -119,7 +119,9 @@ async fn start(loaded: Loaded, logs: LogHandle, stop: CancellationToken) -> anyh
             sync_period: settings.sync_period,
             follows_pod_cidrs: settings.local_mode == LocalMode::NodeCidr,
             after_first_sync: Some(Box::new(move || {
-                dataplane::spawn_monitor(port, kernel_changed);
+                if let Some(port) = port {
+                    dataplane::spawn_monitor(port, kernel_changed);
+                }
                 after_first_sync(&settings, &kernel_notes);
             })),
             stop,
@@ -183,6 +185,7 @@ fn after_first_sync(settings: &Settings, kernel_notes: &OnceLock<Vec<String>>) {
     if dataplane::wants_localnet(settings) {
         init::localnet();
     }
+    dataplane::remove_other_mode(settings);
     init::take_over();
     kernel_notes.get_or_init(|| dataplane::kernel_notes(settings));
 }

@@ -62,7 +62,7 @@ fn what_is_wrong_is_named_and_the_exit_code_tells_it() {
         ("unknown.conf", "mode: nftables\nclusterCidr: 10.0.0.0/8\n", &["unknown.conf:4", "clusterCidr"][..]),
         ("nested.conf", "conntrack:\n  maximum: 5\n", &["nested.conf:4", "conntrack", "maximum"]),
         ("mistyped.conf", "conntrack:\n  maxPerCore: many\n", &["mistyped.conf:4", "conntrack.maxPerCore"]),
-        ("ebpf.conf", "mode: ebpf\n", &["ebpf.conf", "mode", "eBPF dataplane is not part of this build"]),
+        ("mode.conf", "mode: userspace\n", &["mode.conf", "mode", "must be auto"]),
         ("values.conf", "oomScoreAdj: 5000\nclusterCIDR: 10.0.0.0/33\n", &["oomScoreAdj", "clusterCIDR"]),
         ("ports.conf", "metricsBindAddress: 127.0.0.1:99999\n", &["metricsBindAddress"]),
     ];
@@ -77,7 +77,7 @@ fn what_is_wrong_is_named_and_the_exit_code_tells_it() {
     }
     let lines = [
         (&["--config=/nowhere/config.conf"][..], "/nowhere/config.conf"),
-        (&["--proxy-mode=ebpf"], "eBPF dataplane is not part of this build"),
+        (&["--proxy-mode=userspace"], "must be auto"),
         (&["--proxy-mode=warp"], "warp"),
         (&["--no-such-flag"], "--no-such-flag"),
         (&["positional"], "positional"),

@@ -1,9 +1,10 @@
 //! Every rule about values, alone and together.
 
-use super::{HEAD, SHUNT_HEAD, field_errors, invalid_paths, load_flags, load_lines, load_text};
+use super::{HEAD, SHUNT_HEAD, invalid_paths, load_flags, load_lines, load_text};
+use crate::config::Mode;
 
 /// Lines that are just outside of what is allowed, with the path of the error.
-const REFUSED: [(&str, &str); 49] = [
+const REFUSED: [(&str, &str); 48] = [
     ("iptables: {masqueradeBit: 32}", "iptables.masqueradeBit"),
     ("iptables: {masqueradeBit: -1}", "iptables.masqueradeBit"),
     ("mode: nftables\niptables: {masqueradeBit: 32}", "iptables.masqueradeBit"),
@@ -20,7 +21,6 @@ const REFUSED: [(&str, &str); 49] = [
     ("mode: ipvs\nipvs: {excludeCIDRs: [10.0.0.0/8, 10.0.0.0]}", "ipvs.excludeCIDRs[1]"),
     ("mode: userspace", "mode"),
     ("mode: IPTables", "mode"),
-    ("mode: ebpf", "mode"),
     ("conntrack: {maxPerCore: -1}", "conntrack.maxPerCore"),
     ("conntrack: {min: -1}", "conntrack.min"),
     ("conntrack: {tcpEstablishedTimeout: -1s}", "conntrack.tcpEstablishedTimeout"),
@@ -117,11 +117,9 @@ fn all_errors_are_given_at_once_one_a_line() {
 }
 
 #[test]
-fn ebpf_is_refused_with_a_reason() {
-    let [error] = field_errors(load_lines("mode: ebpf\n")).try_into().unwrap();
-    assert_eq!(error.reason, "the eBPF dataplane is not part of this build");
-    let [error] = field_errors(load_flags(&["--proxy-mode=ebpf"])).try_into().unwrap();
-    assert_eq!((error.path.as_str(), error.value.as_str()), ("mode", "ebpf"));
+fn mode_ebpf_is_taken_from_files_and_flags() {
+    assert_eq!(load_lines("mode: ebpf\n").unwrap().settings.mode, Mode::Ebpf);
+    assert_eq!(load_flags(&["--proxy-mode=ebpf"]).unwrap().settings.mode, Mode::Ebpf);
 }
 
 #[test]

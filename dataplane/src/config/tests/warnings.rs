@@ -110,3 +110,13 @@ fn flags_that_a_file_overrules_are_named_in_one_warning() {
     let warnings = load_text(&text, &["--profiling"]).unwrap().warnings;
     assert_eq!(warnings, ["--config is given: --profiling is ignored, the file counts"]);
 }
+
+#[test]
+fn acceleration_that_cannot_be_had_is_announced() {
+    for (mode, why) in
+        [("nftables", "it is for mode ebpf"), ("ebpf", "network stack"), ("auto", "network stack")]
+    {
+        let warnings = load_flags(&[&format!("--proxy-mode={mode}"), "--acceleration=xdp"]).unwrap().warnings;
+        assert!(warnings.len() == 1 && warnings[0].ends_with(why), "{mode}: {warnings:?}");
+    }
+}

@@ -88,14 +88,18 @@ pub(super) fn rules_of(message: &mut Writer<'_>, chain: &str) {
 pub(super) fn rule(message: &mut Writer<'_>, chain: &str, rule: &Rule) {
     const EXPRESSIONS: u16 = 4;
     rules_of(message, chain);
-    message.nested(EXPRESSIONS, |list| rule.expressions.iter().for_each(|item| expression(list, item)));
+    message.nested(EXPRESSIONS, |list| expressions_into(list, rule));
+}
+
+/// Writes what a list of expressions holds.
+pub(super) fn expressions_into(list: &mut Writer<'_>, rule: &Rule) {
+    rule.expressions.iter().for_each(|item| expression(list, item));
 }
 
 /// What is inside the list of expressions: for comparing it with what the kernel dumps.
 pub(super) fn expressions(rule: &Rule) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let mut list = Writer::new(&mut bytes);
-    rule.expressions.iter().for_each(|item| expression(&mut list, item));
+    expressions_into(&mut Writer::new(&mut bytes), rule);
     bytes
 }
 

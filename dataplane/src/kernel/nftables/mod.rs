@@ -38,6 +38,7 @@ mod encode;
 mod encode_expression;
 mod expression;
 mod layout;
+mod mark_table;
 mod marks;
 mod model;
 mod name;
@@ -57,5 +58,6 @@ mod watch;
 mod withdrawn;
 
 pub use dataplane::{Nftables, cleanup};
+pub use mark_table::{MARK_TABLE, has_masquerade, install_masquerade, is_present, remove_masquerade};
 pub use settings::Settings;
 pub use watch::Monitor;

@@ -11,5 +11,5 @@ mod root;
 
 pub use conntrack_limits::{ConntrackSettings, apply_conntrack, conntrack_max};
 pub use preflight::{Warning, preflight};
-pub use process::{enable_route_localnet, set_oom_score_adj};
+pub use process::{enable_local_sources_on_loopback, enable_route_localnet, set_oom_score_adj};
 pub use root::{Report, SysctlError, SysctlRoot};

@@ -17,6 +17,15 @@ pub fn set_oom_score_adj(root: &SysctlRoot, score: i16) -> Result<bool, SysctlEr
     set_number(&root.path("proc/self/oom_score_adj"), i64::from(score), |is, wanted| is != wanted)
 }
 
+/// Lets packets with an address of this node as their source come in by the loopback interface: in mode ebpf, replies of
+/// backends to a node port that the node itself has addressed come in there once more. No other interface is changed,
+/// and on this one such packets are common.
+pub fn enable_local_sources_on_loopback(root: &SysctlRoot) -> Result<Report, SysctlError> {
+    let mut report = Report::default();
+    report.set(&root.sysctl("net/ipv4/conf/lo/accept_local"), 1, |now, wanted| now != wanted)?;
+    Ok(report)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use prometheus::{Registry, TextEncoder};
 
 use crate::domain::{IpFamily, ObjectKind, ServiceName};
+use crate::kernel::Observations;
 use generic::GenericMetrics;
 use kube_proxy::KubeProxyMetrics;
 pub use labels::{LocalPolicy, Repair, WatchRestart};
@@ -168,6 +169,11 @@ impl Metrics {
         for &(kind, number) in objects {
             self.own.programmed.with_label_values(&[kind]).set(i64::try_from(number).unwrap_or(i64::MAX));
         }
+    }
+
+    /// What the kernel has counted, as [`crate::kernel::Dataplane::observations`] gives it.
+    pub fn set_observations(&self, seen: &Observations) {
+        self.own.set_observations(seen);
     }
 
     /// The kernel state was brought back to what it should be.

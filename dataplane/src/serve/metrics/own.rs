@@ -10,6 +10,7 @@ use super::MetricsError;
 use super::labels::Repair;
 use super::register::{Declarations, Declare, exponential};
 use crate::domain::{ObjectKind, ServiceName};
+use crate::kernel::{EventCount, Observations};
 
 /// How many Services may have series of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +35,10 @@ pub(super) struct OwnMetrics {
     pub(super) conntrack_entries: IntGauge,
     pub(super) conntrack_limit: IntGauge,
     pub(super) object_problems: IntGaugeVec,
+    datapath_events: IntCounterVec,
+    datapath_drops: IntCounterVec,
+    map_entries: IntGaugeVec,
+    map_capacity: IntGaugeVec,
 }
 
 #[derive(Debug)]
@@ -88,6 +93,22 @@ impl OwnMetrics {
                 "Objects with parts that cannot be used",
                 &["resource"],
             )?,
+            datapath_events: own.counters(
+                "datapath_events_total",
+                "What happened to packets and sockets in the BPF programs",
+                &["event"],
+            )?,
+            datapath_drops: own.counters(
+                "datapath_drops_total",
+                "Packets that the BPF programs dropped, by why",
+                &["reason"],
+            )?,
+            map_entries: own.gauges("map_entries", "Entries of kernel tables of fixed size", &["map"])?,
+            map_capacity: own.gauges(
+                "map_capacity",
+                "Entries that kernel tables of fixed size can hold",
+                &["map"],
+            )?,
         };
         for reason in Repair::ALL {
             metrics.repairs.with_label_values(&[reason.label()]);
@@ -103,6 +124,20 @@ impl OwnMetrics {
         for (kind, &heard) in lock(&self.heard).iter() {
             let age = now.saturating_duration_since(heard).as_secs_f64();
             self.watch_age.with_label_values(&[kind.resource()]).set(age);
+        }
+    }
+
+    /// The kernel's counts only grow, also while no agent runs; a count that is lower is of maps made anew.
+    pub(super) fn set_observations(&self, seen: &Observations) {
+        for EventCount { event, drops, count } in &seen.events {
+            let family = if *drops { &self.datapath_drops } else { &self.datapath_events };
+            let counter = family.with_label_values(&[*event]);
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
+        for (map, entries, capacity) in &seen.occupancy {
+            let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+            self.map_entries.with_label_values(&[*map]).set(number(*entries));
+            self.map_capacity.with_label_values(&[*map]).set(number(*capacity));
         }
     }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::kernel::EventCount;
 
 fn metrics() -> Metrics {
     Metrics::new(ServiceSeries::UpTo(2)).unwrap()
@@ -10,6 +11,11 @@ fn text(metrics: &Metrics) -> String {
 
 /// Reports one of everything.
 fn report_everything(metrics: &Metrics) {
+    let event = |event, drops| EventCount { event, drops, count: 3 };
+    metrics.set_observations(&Observations {
+        events: vec![event("forward", false), event("drop_no_local", true)],
+        occupancy: vec![("FLOWS4", 4, 8)],
+    });
     let took = Duration::from_millis(3);
     let at = Timestamp::from_second(1_700_000_000).unwrap();
     for family in IpFamily::ALL {
@@ -156,7 +162,7 @@ fn every_metric_has_something_that_changes_it() {
         .collect();
     let still: Vec<_> = metrics.names().iter().filter(|name| !moved.contains(name)).collect();
     assert!(still.is_empty(), "nothing touches {still:?}");
-    assert_eq!(metrics.names().len(), KUBE_PROXY.len() + 1 + 11, "kube-proxy's, the build, and ours");
+    assert_eq!(metrics.names().len(), KUBE_PROXY.len() + 1 + 15, "kube-proxy's, the build, and ours");
 }
 
 fn has_moved(metric: &prometheus::proto::Metric) -> bool {
@@ -190,6 +196,10 @@ fn labels_and_buckets_are_those_of_kube_proxy() {
         r#"shunt_repairs_total{reason="notified"} 1"#,
         r#"shunt_repairs_total{reason="audit"} 0"#,
         r#"shunt_programmed_objects{kind="elements"} 12"#,
+        r#"shunt_datapath_events_total{event="forward"} 3"#,
+        r#"shunt_datapath_drops_total{reason="drop_no_local"} 3"#,
+        r#"shunt_map_entries{map="FLOWS4"} 4"#,
+        r#"shunt_map_capacity{map="FLOWS4"} 8"#,
     ];
     for line in lines {
         assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");

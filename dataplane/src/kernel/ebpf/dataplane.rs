@@ -1,0 +1,344 @@
+//! The dataplane behind the trait that `reconcile` knows.
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, MutexGuard};
+use std::thread;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use shunt_abi::address::UDP;
+use shunt_abi::counter::Counter;
+use shunt_abi::name;
+
+use super::adopt::adopt;
+use super::attachments::{AttachError, Attachments};
+use super::audit;
+use super::cgroup;
+use super::directory::Directory;
+use super::flows::Patience;
+use super::interfaces::LinkMonitor;
+use super::maps::{Maps, WriteError};
+use super::masquerade::Masquerade;
+use super::model::{Capacities, Model, Refused};
+use super::node_config;
+use super::programs::Programs;
+use super::service::{Surroundings, destinations};
+use super::settings::{Settings, Sockets};
+use super::shared::{self, Shared, State};
+use super::words;
+use super::worker::{self, Job};
+use super::write::{Destination, Step, Writes};
+use crate::domain::{IpFamily, LocalDetector};
+use crate::kernel::monitor::current_addresses;
+use crate::kernel::{Applied, Dataplane, DataplaneError, EventCount, Observations};
+use crate::plan::{Changes, Frontend, FrontendAddress, Globals, Table};
+
+/// Services as BPF programs on every interface, and on the sockets of a cgroup.
+#[derive(Debug)]
+pub struct Ebpf {
+    settings: Settings,
+    directory: Directory,
+    shared: Arc<Shared>,
+    masquerade: Masquerade,
+    /// The cgroup with its path, with socket load balancing.
+    cgroup: Option<(File, PathBuf)>,
+    jobs: Sender<Job>,
+    /// Programs are attached and the watcher runs.
+    started: bool,
+    /// Connections of another dataplane live on in connection tracking.
+    keeps_nat: bool,
+}
+
+impl Ebpf {
+    /// Loads the programs into the kernel, and the maps or what an earlier agent left of them. Nothing is attached or
+    /// changed before the first [`Dataplane::restore`].
+    pub fn new(settings: Settings) -> Result<Self, DataplaneError> {
+        let directory = Directory::new(&settings.bpffs_root);
+        directory.create().map_err(unsupported("a place for pins"))?;
+        let wants_sockets = settings.sockets != Sockets::Off;
+        let cgroup = wants_sockets
+            .then(|| cgroup::open(&settings.cgroup_root))
+            .transpose()
+            .map_err(unsupported("cgroup version 2"))?;
+        let programs = Programs::load(&directory.maps(), wants_sockets)
+            .map_err(|error| unsupported("what the BPF programs need")(io::Error::other(words(&error))))?;
+        let maps = Maps::open(&directory.maps()).map_err(|error| failed("open the maps", &error))?;
+        let attachments = Attachments::new(programs, directory.links(), settings.detectors.clone());
+        let shared = Arc::new(Shared::new(maps, attachments));
+        let (jobs, asked) = channel();
+        let path = cgroup.as_ref().map(|(_, path)| path.clone());
+        let patience = Patience { idle: settings.tcp_idle_seconds };
+        let worker = Arc::clone(&shared);
+        thread::Builder::new()
+            .name("ebpf-flows".into())
+            .spawn(move || worker::run(&worker, &asked, path.as_deref(), patience))
+            .map_err(|error| failed("start a thread", &error))?;
+        Ok(Self {
+            masquerade: Masquerade::new(settings.masquerade_mark),
+            settings,
+            directory,
+            shared,
+            cgroup,
+            jobs,
+            started: false,
+            keeps_nat: false,
+        })
+    }
+
+    fn configure(&mut self, globals: &Globals) -> Result<(), DataplaneError> {
+        let map = &self.shared.maps.config;
+        let old = map.get(&0).map_err(|error| failed("read the configuration", &error))?.unwrap_or_default();
+        let new = node_config::build(&self.settings, &globals.service_cidrs, &old)
+            .map_err(unsupported("room for what is configured"))?;
+        self.keeps_nat = new.flags & shunt_abi::config::ADOPT_MIDSTREAM == 0;
+        if new != old {
+            map.set(&0, &new).map_err(|error| failed("write the configuration", &error))?;
+        }
+        Ok(())
+    }
+
+    fn surroundings(&self) -> Result<Surroundings, DataplaneError> {
+        let knows_pods = |family: &IpFamily| *self.settings.detectors.get(*family) != LocalDetector::None;
+        Ok(Surroundings {
+            host_addresses: current_addresses()
+                .map_err(|error| failed("list this node's addresses", &error))?,
+            masquerade_all: self.settings.masquerade_all,
+            pods_are_known: IpFamily::ALL.into_iter().filter(knows_pods).collect(),
+            ..Surroundings::default()
+        })
+    }
+
+    fn capacities(&self) -> Capacities {
+        let maps = &self.shared.maps;
+        Capacities { backends: maps.backends.capacity(), pool: maps.pool.capacity(), services: maps.services }
+    }
+
+    /// Writes, with the masquerade rule there before it is needed, and gone when it is not.
+    fn commit(
+        &mut self,
+        mut state: MutexGuard<'_, State>,
+        model: Model,
+        writes: &Writes,
+    ) -> Result<Applied, DataplaneError> {
+        let wanted = |family| self.keeps_nat || model.masquerades(family);
+        for family in IpFamily::ALL.into_iter().filter(|family| wanted(*family)) {
+            self.masquerade
+                .set(family, true)
+                .map_err(|error| failed("install the masquerade rule", &error))?;
+        }
+        if let Err(error) = self.shared.maps.write(writes, &mut state.known) {
+            return Err(refusal(&model, &error));
+        }
+        for family in IpFamily::ALL.into_iter().filter(|family| !wanted(*family)) {
+            self.masquerade
+                .set(family, false)
+                .map_err(|error| failed("remove the masquerade rule", &error))?;
+        }
+        state.model = Some(model);
+        let (written, removed) = writes.sizes();
+        Ok(Applied { written, removed })
+    }
+
+    fn occupancy(&self) -> Vec<(&'static str, u64, u64)> {
+        let maps = &self.shared.maps;
+        let tally = &self.shared.tally;
+        let mut found = vec![
+            (name::FLOWS4, tally.flows4.load(Ordering::Relaxed) * 2, u64::from(maps.flows4.capacity())),
+            (name::FLOWS6, tally.flows6.load(Ordering::Relaxed) * 2, u64::from(maps.flows6.capacity())),
+        ];
+        let state = self.shared.state();
+        if let Some(model) = &state.model {
+            let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+            let four = model.values().filter(|(destination, _)| destination.address.is_ipv4()).count();
+            let six = model.values().count() - four;
+            found.extend([
+                (name::FRONTENDS4, count(four), u64::from(maps.frontends4.capacity())),
+                (name::FRONTENDS6, count(six), u64::from(maps.frontends6.capacity())),
+                (name::BACKENDS, count(model.resources.backends.used()), u64::from(maps.backends.capacity())),
+                (name::POOL, u64::from(model.resources.pool.used()), u64::from(maps.pool.capacity())),
+            ]);
+        }
+        found
+    }
+
+    /// Sockets may be connected to backends that are gone.
+    fn look_for_sockets(&self) {
+        if self.cgroup.is_some() && self.jobs.send(Job::Sockets).is_err() {
+            tracing::warn!("the thread that looks for sockets without backend has ended");
+        }
+    }
+
+    /// Attaches what is not attached; at first also starts to watch for interfaces.
+    fn attach(&mut self) -> Result<(), AttachError> {
+        let monitor = LinkMonitor::new();
+        let map = &self.shared.maps.interfaces;
+        let mut attachments = self.shared.attachments();
+        attachments.pin_tails()?;
+        attachments.distrust();
+        attachments.sync(map)?;
+        attachments.sweep(map)?;
+        match &self.cgroup {
+            Some((directory, _)) => attachments.attach_sockets(directory)?,
+            None => attachments.detach_sockets()?,
+        }
+        attachments.drop_old_tails()?;
+        drop(attachments);
+        if !self.started {
+            let io = |what: &str| {
+                let what = what.to_owned();
+                move |source| AttachError::Io { what, source }
+            };
+            let monitor = monitor.map_err(io("watch the interfaces"))?;
+            let shared = Arc::downgrade(&self.shared);
+            thread::Builder::new()
+                .name("ebpf-interfaces".into())
+                .spawn(move || shared::watch(&monitor, &shared))
+                .map_err(io("start a thread"))?;
+            self.started = true;
+            let removed = self.directory.remove_others().map_err(io("remove other versions' pins"))?;
+            if removed > 0 {
+                tracing::info!(removed, "took the place of programs with other layouts");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Dataplane for Ebpf {
+    fn restore(&mut self, table: &Table) -> Result<Applied, DataplaneError> {
+        self.configure(&table.globals)?;
+        // Before the frontends: once one works anywhere, it works on every interface.
+        self.attach().map_err(|error| failed("attach the programs", &error))?;
+        let now = Instant::now();
+        self.masquerade.distrust();
+        let around = self.surroundings()?;
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.state();
+        state.model = None;
+        let maps = &shared.maps;
+        let read = |error: super::map::MapError| failed("read what is programmed", &error);
+        state.known = maps.known.entries().map_err(read)?.into_iter().map(|(_, word)| word).collect();
+        shared.know_addresses(&around.host_addresses, &mut state.known).map_err(read)?;
+        let observed = maps.observe().map_err(read)?;
+        let (model, writes) = adopt(&observed, table, around, (self.capacities(), generation()), now)
+            .map_err(|refused| exhausted(&refused))?;
+        let applied = self.commit(state, model, &writes)?;
+        self.look_for_sockets();
+        Ok(applied)
+    }
+
+    fn apply(&mut self, changes: &Changes) -> Result<Applied, DataplaneError> {
+        if let Some(globals) = &changes.globals {
+            self.configure(globals)?;
+        }
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.state();
+        let Some(mut model) = state.model.take() else {
+            let source = io::Error::other("what is programmed is not known any more");
+            return Err(DataplaneError::Transaction { operation: "apply changes".to_owned(), source });
+        };
+        let writes = model.apply(changes, Instant::now()).map_err(|refused| exhausted(&refused))?;
+        let applied = self.commit(state, model, &writes)?;
+        let frees = |step: &Step| matches!(step, Step::Backend(_, value) if value.generation == 0);
+        let is_udp = |change: &crate::plan::Change| change.frontend.protocol.number() == UDP;
+        if writes.after.iter().any(frees) && changes.frontends.iter().any(is_udp) {
+            self.look_for_sockets();
+        }
+        Ok(applied)
+    }
+
+    fn audit(&mut self, _table: &Table) -> Result<usize, DataplaneError> {
+        let state = self.shared.state();
+        let Some(model) = &state.model else { return Ok(1) };
+        let read = |error| failed("read what is programmed", &error);
+        let observed = self.shared.maps.observe().map_err(read)?;
+        let known = self.shared.maps.known.entries().map_err(read)?;
+        let differing = audit::differences(model, &observed) + audit::lost_bits(&state.known, &known);
+        drop(state);
+        let links = self.shared.attachments().missing_links(self.cgroup.is_some());
+        let mut rules = 0;
+        for family in IpFamily::ALL {
+            let differs = self.masquerade.differs(family);
+            rules += usize::from(differs.map_err(|error| failed("read the masquerade rule", &error))?);
+        }
+        Ok(differing + links + rules)
+    }
+
+    fn cleanup(&mut self) -> Result<(), DataplaneError> {
+        self.shared.state().model = None;
+        super::cleanup(&self.settings.bpffs_root).map_err(|error| failed("clean up", &error))
+    }
+
+    fn programmed(&self) -> Vec<(&'static str, u64)> {
+        let state = self.shared.state();
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        let (mut frontends, mut backends, mut pool) = (0, 0, 0);
+        if let Some(model) = &state.model {
+            frontends = model.frontends();
+            backends = model.resources.backends.used();
+            pool = usize::try_from(model.resources.pool.used()).unwrap_or(usize::MAX);
+        }
+        drop(state);
+        vec![
+            ("frontends", count(frontends)),
+            ("backends", count(backends)),
+            ("pool slots", count(pool)),
+            ("interfaces", count(self.shared.attachments().interfaces())),
+        ]
+    }
+
+    fn observations(&self) -> Observations {
+        let maps = &self.shared.maps;
+        let counted = Counter::ALL.iter().filter_map(|counter| {
+            let count = maps.counters.sum(counter.index()).ok()?;
+            Some(EventCount { event: counter.label(), drops: counter.is_drop(), count })
+        });
+        Observations { events: counted.collect(), occupancy: self.occupancy() }
+    }
+}
+
+/// The first generation of backends: the time of day, so that no agent repeats what an earlier one gave.
+fn generation() -> u32 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u32::try_from(since.as_secs() & u64::from(u32::MAX)).unwrap_or(1)
+}
+
+fn unsupported(feature: &str) -> impl Fn(io::Error) -> DataplaneError + '_ {
+    move |source| DataplaneError::Unsupported { feature: feature.to_owned(), source }
+}
+
+fn failed(operation: &str, error: &dyn std::error::Error) -> DataplaneError {
+    let source = io::Error::other(words(error));
+    DataplaneError::Transaction { operation: operation.to_owned(), source }
+}
+
+fn exhausted(refused: &Refused) -> DataplaneError {
+    let map = refused.exhausted.map;
+    DataplaneError::FrontendRefused {
+        frontend: refused.frontend,
+        operation: format!("make room in map {map}"),
+        source: io::Error::new(io::ErrorKind::StorageFull, format!("map {map} is full")),
+    }
+}
+
+/// The frontend that was being written is left out, if it is known.
+fn refusal(model: &Model, error: &WriteError) -> DataplaneError {
+    let source = io::Error::other(words(&error.source));
+    let operation = "write the maps".to_owned();
+    match error.destination.and_then(|destination| frontend_of(model, destination)) {
+        Some(frontend) => DataplaneError::FrontendRefused { frontend, operation, source },
+        None => DataplaneError::Transaction { operation, source },
+    }
+}
+
+fn frontend_of(model: &Model, wanted: Destination) -> Option<Frontend> {
+    let leads = |frontend: &&Frontend| match frontend.address {
+        // The whole address goes with any of its ports.
+        FrontendAddress::Ip(address) if wanted.port == 0 => address == wanted.address,
+        _ => destinations(**frontend, &model.around).any(|destination| destination == wanted),
+    };
+    model.services.values().flat_map(|service| service.frontends.keys()).find(leads).copied()
+}

@@ -1,0 +1,179 @@
+//! The interfaces of this network namespace, and when they change.
+
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::time::Duration;
+
+use netlink_bindings::rt_link::{Ifinfomsg, IterableLinkAttrs, LinkAttrs, LinkinfoAttrs, Request};
+use netlink_socket2::NetlinkSocket;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
+};
+
+/// What kind of thing an interface is, as far as service translation cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Loopback,
+    /// One end of a veth pair: a pod is behind it, or nothing that differs from one.
+    Veth,
+    /// A port of a bridge, of whatever kind.
+    BridgePort,
+    /// A bridge itself.
+    Bridge,
+    /// A tunnel that carries Ethernet frames (VXLAN, Geneve).
+    Overlay,
+    /// Any other Ethernet device: the way out.
+    Uplink,
+    /// A device without Ethernet headers (WireGuard, IPIP, tun).
+    Layer3,
+}
+
+/// One interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Interface {
+    pub(super) index: u32,
+    pub(super) name: String,
+    pub(super) role: Role,
+    /// The bridge (or other master) it belongs to; 0 for none.
+    pub(super) master: u32,
+    /// Its Ethernet address, zeros where there is none.
+    pub(super) mac: [u8; 6],
+    /// A member of a bond or team: what it carries is seen on the master.
+    pub(super) is_member: bool,
+}
+
+/// Everything that there is now.
+pub(super) fn current() -> io::Result<Vec<Interface>> {
+    let mut socket = NetlinkSocket::new();
+    let request = Request::new().op_getlink_dump(&Ifinfomsg::new());
+    let mut replies = socket.request(&request)?;
+    let mut found = Vec::new();
+    while let Some(reply) = replies.recv() {
+        let (header, attributes) = reply?;
+        found.extend(read(&header, attributes));
+    }
+    Ok(found)
+}
+
+#[derive(Debug, Default)]
+struct Facts<'a> {
+    name: &'a str,
+    kind: &'a str,
+    member_of: &'a str,
+    master: u32,
+    mac: [u8; 6],
+}
+
+fn read(header: &Ifinfomsg, attributes: IterableLinkAttrs<'_>) -> Option<Interface> {
+    let mut facts = Facts::default();
+    for attribute in attributes.flatten() {
+        match attribute {
+            LinkAttrs::Ifname(name) => facts.name = name.to_str().unwrap_or_default(),
+            LinkAttrs::Master(master) => facts.master = master,
+            LinkAttrs::Address(address) => facts.mac = address.try_into().unwrap_or_default(),
+            LinkAttrs::Linkinfo(details) => {
+                for detail in details.flatten() {
+                    match detail {
+                        LinkinfoAttrs::Kind(kind) => facts.kind = kind.to_str().unwrap_or_default(),
+                        LinkinfoAttrs::SlaveKind(kind) => facts.member_of = kind.to_str().unwrap_or_default(),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Some(Interface {
+        index: u32::try_from(header.ifi_index).ok()?,
+        name: facts.name.to_owned(),
+        role: role(header.ifi_type, &facts),
+        master: facts.master,
+        mac: facts.mac,
+        is_member: matches!(facts.member_of, "bond" | "team"),
+    })
+}
+
+fn role(hardware: u16, facts: &Facts<'_>) -> Role {
+    match (hardware, facts.kind, facts.member_of) {
+        (libc::ARPHRD_LOOPBACK, ..) => Role::Loopback,
+        (libc::ARPHRD_ETHER, _, "bridge") => Role::BridgePort,
+        (libc::ARPHRD_ETHER, "veth", _) => Role::Veth,
+        (libc::ARPHRD_ETHER, "bridge", _) => Role::Bridge,
+        (libc::ARPHRD_ETHER, "vxlan" | "geneve", _) => Role::Overlay,
+        (libc::ARPHRD_ETHER, ..) => Role::Uplink,
+        _ => Role::Layer3,
+    }
+}
+
+/// Interfaces and addresses.
+const GROUPS: i32 = libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;
+
+/// Hears of interfaces and addresses that come, go and change.
+#[derive(Debug)]
+pub(super) struct LinkMonitor(OwnedFd);
+
+impl LinkMonitor {
+    /// Listens in the network namespace of the calling thread.
+    pub(super) fn new() -> io::Result<Self> {
+        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+        let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, Some(SockProtocol::NetlinkRoute))?;
+        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, GROUPS.cast_unsigned()))?;
+        Ok(Self(fd))
+    }
+
+    /// Waits until something was reported, or for `limit`; true if there was something. What is reported is only a
+    /// reason to look again, so lost messages lose nothing.
+    pub(super) fn wait(&self, limit: Duration) -> io::Result<bool> {
+        let timeout = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+        let mut descriptors = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut descriptors, timeout) {
+            Ok(0) | Err(Errno::EINTR) => return Ok(false),
+            Ok(_) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut buffer = [0; 8192];
+        loop {
+            match recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+                Ok(_) | Err(Errno::ENOBUFS | Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Ok(true),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loopback_interface_is_there() {
+        let found = current().unwrap();
+        let loopback = found.iter().find(|interface| interface.role == Role::Loopback).unwrap();
+        assert_eq!(loopback.name, "lo");
+        assert!(!loopback.is_member && loopback.master == 0 && loopback.mac == [0; 6]);
+    }
+
+    #[test]
+    fn roles_follow_from_kind_and_master() {
+        let cases = [
+            (libc::ARPHRD_ETHER, "veth", "", Role::Veth),
+            (libc::ARPHRD_ETHER, "veth", "bridge", Role::BridgePort),
+            (libc::ARPHRD_ETHER, "", "bridge", Role::BridgePort),
+            (libc::ARPHRD_ETHER, "bridge", "", Role::Bridge),
+            (libc::ARPHRD_ETHER, "vxlan", "", Role::Overlay),
+            (libc::ARPHRD_ETHER, "vlan", "", Role::Uplink),
+            (libc::ARPHRD_ETHER, "bond", "", Role::Uplink),
+            (libc::ARPHRD_ETHER, "", "", Role::Uplink),
+            (libc::ARPHRD_NONE, "wireguard", "", Role::Layer3),
+            (libc::ARPHRD_TUNNEL, "ipip", "", Role::Layer3),
+            (libc::ARPHRD_LOOPBACK, "", "", Role::Loopback),
+        ];
+        for (hardware, kind, member_of, expected) in cases {
+            let facts = Facts { kind, member_of, ..Facts::default() };
+            assert_eq!(role(hardware, &facts), expected, "{kind} {member_of}");
+        }
+    }
+}

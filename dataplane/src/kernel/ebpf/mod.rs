@@ -1,0 +1,91 @@
+//! Services as BPF programs: on every interface of the node (tc), and on the sockets of a cgroup.
+//!
+//! # Parts
+//!
+//! Pure: `service` (what one Service port is in the maps), `model` (all of them; changes -> writes), `adopt` (what
+//! an earlier agent left -> model and writes), `ids` and `ranges` (numbers and places), `audit`, `flows` (when a
+//! flow is over). Talking to the kernel: `sys`, `map` and `maps`, `programs`, `link` and `attachments`,
+//! `interfaces`, `sockets` and `namespaces`, `masquerade`.
+//!
+//! # What stays when the agent ends
+//!
+//! Maps and links are pinned (`directory`), so packets are translated on. The next agent takes the maps over, writes
+//! the differences and puts its programs behind the links.
+//!
+//! # Threads
+//!
+//! The agent's task owns the dataplane. One thread looks after interfaces and addresses (`shared`), one collects flows
+//! and destroys sockets (`worker`); both end when the dataplane is dropped.
+
+mod adopt;
+mod attachments;
+mod audit;
+mod cgroup;
+mod cleanup;
+mod dataplane;
+mod directory;
+mod flows;
+mod ids;
+mod interfaces;
+mod link;
+mod map;
+mod maps;
+mod masquerade;
+mod model;
+mod namespaces;
+mod node_config;
+mod programs;
+mod ranges;
+mod retire;
+mod service;
+mod settings;
+mod shared;
+mod sockets;
+mod sys;
+mod worker;
+mod write;
+
+pub use cleanup::{cleanup, is_present};
+pub use dataplane::Ebpf;
+pub use retire::retire;
+pub use settings::{Settings, Sockets};
+
+/// An error with its sources, in one line. Of texts with many lines (the verifier's log) the first line and what comes
+/// before the statistics at the end.
+fn words(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let mut text = String::new();
+    for cause in causes.map(|cause| gist(&cause.to_string())) {
+        // Layers of errors repeat each other's text.
+        if !text.contains(&cause) {
+            text = if text.is_empty() { cause } else { format!("{text}: {cause}") };
+        }
+    }
+    text
+}
+
+fn gist(text: &str) -> String {
+    const STATISTICS: [&str; 3] = ["verification time", "stack depth", "processed"];
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    if lines.len() <= 2 {
+        return lines.join("; ");
+    }
+    tracing::debug!("{text}");
+    let telling = lines.iter().filter(|line| !STATISTICS.iter().any(|start| line.starts_with(start)));
+    let telling: Vec<&str> = telling.copied().collect();
+    let first = telling.first().into_iter();
+    first.chain(telling.iter().skip(1).rev().take(2).rev()).copied().collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::gist;
+
+    #[test]
+    fn of_a_verifier_log_the_point_is_kept() {
+        let log = "the program is refused:\n0: r1 = r2\n1: r3 = r4\nR4 offset is outside of the packet\n\
+                   verification time 3 usec\nstack depth 0\nprocessed 2 insns\n";
+        assert_eq!(gist(log), "the program is refused:; 1: r3 = r4; R4 offset is outside of the packet");
+        assert_eq!(gist("short"), "short");
+    }
+}

@@ -1,0 +1,180 @@
+//! Element 0 of the configuration map.
+#![expect(unsafe_code, reason = "one socket option is not known to nix")]
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::os::fd::AsRawFd as _;
+
+use ipnet::IpNet;
+use shunt_abi::address::{word, words};
+use shunt_abi::config::{self, Config, RANGES, Range4, Range6};
+
+use super::settings::{Settings, Sockets};
+use crate::domain::{IpFamily, LocalDetector};
+
+/// Stands for a pod that talks to itself: link-local, so that nothing routes it anywhere else.
+const HAIRPIN4: Ipv4Addr = Ipv4Addr::new(169, 254, 83, 85);
+/// The same; a unique local address, because link-local ones mean nothing without an interface.
+const HAIRPIN6: Ipv6Addr = Ipv6Addr::new(0xfd83, 0x6875, 0x6e74, 0, 0, 0, 0, 1);
+
+/// The configuration; `old` is what the map holds: seed and adoption are kept if they were ever set.
+pub(super) fn build(
+    settings: &Settings,
+    service_cidrs: &BTreeSet<IpNet>,
+    old: &Config,
+) -> io::Result<Config> {
+    let fresh = old.hash_seed == 0;
+    let adopts = !settings.takes_over && (fresh || old.flags & config::ADOPT_MIDSTREAM != 0);
+    let mut built = Config {
+        flags: flags(settings) | if adopts { config::ADOPT_MIDSTREAM } else { 0 },
+        masquerade_mark: settings.masquerade_mark,
+        host_netns_cookie: netns_cookie()?,
+        hash_seed: if fresh { rand::random::<u32>() | 1 } else { old.hash_seed },
+        hairpin4: word(HAIRPIN4),
+        hairpin6: words(HAIRPIN6),
+        ..Config::default()
+    };
+    for family in IpFamily::ALL {
+        if let LocalDetector::Cidrs(cidrs) = settings.detectors.get(family) {
+            fill(&mut built.pods4, &mut built.pods6, family, cidrs.iter())?;
+        }
+        fill(&mut built.services4, &mut built.services6, family, service_cidrs.iter())?;
+    }
+    Ok(built)
+}
+
+fn flags(settings: &Settings) -> u32 {
+    let uses = |wanted: fn(&LocalDetector) -> bool| {
+        IpFamily::ALL.into_iter().any(|family| wanted(settings.detectors.get(family)))
+    };
+    let bits = [
+        (uses(|detector| matches!(detector, LocalDetector::Cidrs(_))), config::PODS_BY_RANGE),
+        (uses(by_interface), config::PODS_BY_INTERFACE),
+        (settings.sockets == Sockets::Host, config::SOCKETS_HOST_ONLY),
+    ];
+    bits.into_iter().filter(|(wanted, _)| *wanted).fold(0, |flags, (_, bit)| flags | bit)
+}
+
+const fn by_interface(detector: &LocalDetector) -> bool {
+    matches!(detector, LocalDetector::BridgeInterface(_) | LocalDetector::InterfaceNamePrefix(_))
+}
+
+fn fill<'a>(
+    four: &mut [Range4; RANGES],
+    six: &mut [Range6; RANGES],
+    family: IpFamily,
+    ranges: impl Iterator<Item = &'a IpNet>,
+) -> io::Result<()> {
+    let mut own = ranges.filter(|range| IpFamily::of(range.addr()) == family);
+    let places4 = four.iter_mut().map(Place::Four);
+    let places6 = six.iter_mut().map(Place::Six);
+    let places: Vec<_> = if family == IpFamily::V4 { places4.collect() } else { places6.collect() };
+    for (place, range) in places.into_iter().zip(own.by_ref()) {
+        match (place, range) {
+            (Place::Four(place), IpNet::V4(range)) => {
+                *place = Range4 { network: word(range.network()), mask: word(range.netmask()) };
+            }
+            (Place::Six(place), IpNet::V6(range)) => {
+                *place = Range6 { network: words(range.network()), mask: words(range.netmask()) };
+            }
+            _ => {}
+        }
+    }
+    match own.next() {
+        None => Ok(()),
+        Some(range) => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!(
+                "more than {RANGES} {family} ranges, {range} is one too many: combine them, or use mode nftables"
+            ),
+        )),
+    }
+}
+
+enum Place<'a> {
+    Four(&'a mut Range4),
+    Six(&'a mut Range6),
+}
+
+/// By which programs know this network namespace.
+fn netns_cookie() -> io::Result<u64> {
+    /// `SO_NETNS_COOKIE`
+    const OPTION: libc::c_int = 71;
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    let mut cookie = 0_u64;
+    let mut length = libc::socklen_t::try_from(size_of_val(&cookie)).unwrap_or(0);
+    // SAFETY: both pointers are to variables that outlive the call, and the length is that of the cookie.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            OPTION,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::PerFamily;
+
+    fn settings(detector: LocalDetector) -> Settings {
+        Settings {
+            cgroup_root: "/".into(),
+            bpffs_root: "/".into(),
+            sockets: Sockets::Host,
+            detectors: PerFamily { v4: detector.clone(), v6: detector },
+            masquerade_mark: 0x4000,
+            masquerade_all: false,
+            takes_over: false,
+            tcp_idle_seconds: 60,
+        }
+    }
+
+    fn cidrs(list: &[&str]) -> Vec<IpNet> {
+        list.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn ranges_go_to_their_family_and_unused_places_hold_nothing() {
+        let settings = settings(LocalDetector::Cidrs(cidrs(&["10.0.0.0/8", "fd00:10::/64"])));
+        let services = cidrs(&["172.30.0.0/16"]).into_iter().collect();
+        let built = build(&settings, &services, &Config::default()).unwrap();
+        assert_eq!(built.pods4[0].network.to_ne_bytes(), [10, 0, 0, 0]);
+        assert_eq!(built.pods4[0].mask.to_ne_bytes(), [255, 0, 0, 0]);
+        assert_eq!((built.pods4[1], built.pods6[1]), (Range4::NONE, Range6::NONE));
+        assert_eq!(built.pods6[0].mask[..2], [u32::MAX, u32::MAX]);
+        assert_eq!(built.services4[0].network.to_ne_bytes(), [172, 30, 0, 0]);
+        assert_eq!(built.services6[0], Range6::NONE);
+        assert!(built.host_netns_cookie != 0);
+        let expected = config::PODS_BY_RANGE | config::SOCKETS_HOST_ONLY | config::ADOPT_MIDSTREAM;
+        assert_eq!(built.flags, expected);
+    }
+
+    #[test]
+    fn the_seed_and_what_happens_in_the_middle_of_connections_are_kept() {
+        let mut settings = settings(LocalDetector::None);
+        settings.takes_over = true;
+        let none = BTreeSet::new();
+        let first = build(&settings, &none, &Config::default()).unwrap();
+        assert!(first.hash_seed != 0 && first.flags & config::ADOPT_MIDSTREAM == 0);
+        settings.takes_over = false;
+        assert_eq!(build(&settings, &none, &first).unwrap(), first);
+        let adopting = build(&settings, &none, &Config::default()).unwrap();
+        settings.takes_over = true;
+        let taking_over = build(&settings, &none, &adopting).unwrap();
+        assert_eq!(taking_over.flags, adopting.flags & !config::ADOPT_MIDSTREAM, "another mode came between");
+    }
+
+    #[test]
+    fn too_many_ranges_are_refused_by_name() {
+        let many: BTreeSet<IpNet> =
+            (0..9).map(|number| format!("10.{number}.0.0/16").parse().unwrap()).collect();
+        let error = build(&settings(LocalDetector::None), &many, &Config::default()).unwrap_err().to_string();
+        assert!(error.contains("10.8.0.0/16") && error.contains("8 IPv4 ranges"), "{error}");
+    }
+}

@@ -1,0 +1,194 @@
+//! The BPF object of the dataplane: its maps made (or found by their pins) and its programs loaded.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use aya::maps::{Map, MapError, ProgramArray};
+use aya::programs::links::Link as _;
+use aya::programs::tc::{
+    NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact,
+};
+use aya::programs::{
+    CgroupSockAddr, Program, ProgramError, ProgramType, SchedClassifier, TcAttachType, TestRun as _,
+    TestRunOptions,
+};
+use aya::sys::{BpfHelper, is_helper_supported};
+use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
+use shunt_abi::name;
+use shunt_abi::tail::Tail;
+
+use super::sys::{self, AttachType};
+
+/// The object that `cargo xtask build-ebpf` made.
+static OBJECT: &[u8] = include_bytes_aligned!(env!("SHUNT_DATAPATH_OBJECT_PATH"));
+
+/// Each socket program and where it attaches.
+pub(super) const SOCKET_PROGRAMS: [(&str, AttachType); 8] = {
+    use AttachType as A;
+    let [a, b, c, d, e, f, g, h] = name::SOCKET_PROGRAMS;
+    [
+        (a, A::Connect4),
+        (b, A::Connect6),
+        (c, A::Sendmsg4),
+        (d, A::Sendmsg6),
+        (e, A::Recvmsg4),
+        (f, A::Recvmsg6),
+        (g, A::Getpeername4),
+        (h, A::Getpeername6),
+    ]
+};
+
+/// Where the classic filters of shunt are, among those of others.
+const PRIORITY: u16 = 0x5347;
+const HANDLE: TcHandle = TcHandle::new(0, 1);
+
+/// Why programs could not be loaded or attached.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ProgramsError {
+    /// The kernel refused a map of the object, or the object is damaged.
+    #[error("cannot load the BPF object")]
+    Object(#[from] EbpfError),
+    /// The kernel refused a program or a classic filter.
+    #[error("program {name}")]
+    Program {
+        name: &'static str,
+        #[source]
+        source: ProgramError,
+    },
+    /// The array of continuations could not be filled.
+    #[error("map {}", name::TAILS)]
+    Tails(#[from] MapError),
+    /// The embedded object is not the one that this agent was written for.
+    #[error("the embedded BPF object has no program {0:?}: build it again with `cargo xtask build-ebpf`")]
+    Missing(&'static str),
+}
+
+/// The object with its programs in the kernel.
+#[derive(Debug)]
+pub(super) struct Programs {
+    object: Ebpf,
+    tails: Option<OwnedFd>,
+}
+
+impl Programs {
+    /// Loads everything; maps that are pinned in `directory` are taken over, others are made and pinned there.
+    pub(super) fn load(directory: &Path, sockets: bool) -> Result<Self, ProgramsError> {
+        let mut loader = EbpfLoader::new();
+        for map in name::MAPS.into_iter().filter(|map| *map != name::TAILS) {
+            loader.map_pin_path(map, directory.join(map));
+        }
+        // Without it sockets that are refused see EPERM.
+        let helper = is_helper_supported(ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_set_retval);
+        let has_set_retval = u8::from(helper.unwrap_or(true));
+        loader.override_global("HAS_SET_RETVAL", &has_set_retval, false);
+        let mut programs = Self { object: loader.load(OBJECT)?, tails: None };
+        for name in [name::INGRESS_PROGRAM, name::EGRESS_PROGRAM, name::CLOCK_PROGRAM] {
+            programs.classifier(name)?.load().map_err(|source| ProgramsError::Program { name, source })?;
+        }
+        for (name, _) in SOCKET_PROGRAMS.into_iter().filter(|_| sockets) {
+            let program: &mut CgroupSockAddr = programs.program(name)?;
+            program.load().map_err(|source| ProgramsError::Program { name, source })?;
+        }
+        // Last, because it takes the array out of the object, where programs that are loaded find it.
+        programs.load_tails()?;
+        Ok(programs)
+    }
+
+    /// Loads the continuations and puts them into their array. Each set of programs has an array of its own: programs of
+    /// another build must not continue in these.
+    fn load_tails(&mut self) -> Result<(), ProgramsError> {
+        let missing = ProgramsError::Missing(name::TAILS);
+        let Some(Map::ProgramArray(array)) = self.object.take_map(name::TAILS) else { return Err(missing) };
+        let fd = array.fd().as_fd().try_clone_to_owned().map_err(MapError::from)?;
+        let mut tails = ProgramArray::try_from(Map::ProgramArray(array))?;
+        for (index, name) in (0..).zip(Tail::ALL.as_flattened()) {
+            // Packets that would continue in one that the object does not have are left as they are.
+            if self.object.program(name).is_none() {
+                tracing::debug!(name, "the BPF object has no such continuation");
+                continue;
+            }
+            let failed = |source| ProgramsError::Program { name, source };
+            let program = self.classifier(name)?;
+            program.load().map_err(failed)?;
+            let fd = program.fd().map_err(failed)?;
+            tails.set(index, fd, 0)?;
+        }
+        self.tails = Some(fd);
+        Ok(())
+    }
+
+    /// Pins the array of continuations, which the kernel empties when nobody in user space has it.
+    pub(super) fn pin_tails(&self, path: &Path) -> io::Result<()> {
+        self.tails.as_ref().map_or(Ok(()), |tails| sys::pin(tails.as_fd(), path))
+    }
+
+    fn program<'a, T>(&'a mut self, name: &'static str) -> Result<&'a mut T, ProgramsError>
+    where
+        &'a mut T: TryFrom<&'a mut Program, Error = ProgramError>,
+    {
+        let program = self.object.program_mut(name).ok_or(ProgramsError::Missing(name))?;
+        program.try_into().map_err(|source| ProgramsError::Program { name, source })
+    }
+
+    fn classifier(&mut self, name: &'static str) -> Result<&mut SchedClassifier, ProgramsError> {
+        self.program(name)
+    }
+
+    /// The descriptor of a loaded program.
+    pub(super) fn fd(&mut self, name: &'static str) -> Result<BorrowedFd<'_>, ProgramsError> {
+        let program = self.object.program(name).ok_or(ProgramsError::Missing(name))?;
+        let fd = match program {
+            Program::SchedClassifier(program) => program.fd(),
+            Program::CgroupSockAddr(program) => program.fd(),
+            _ => return Err(ProgramsError::Missing(name)),
+        };
+        fd.map(|fd| fd.as_fd()).map_err(|source| ProgramsError::Program { name, source })
+    }
+
+    /// Has the clock program write down the time.
+    pub(super) fn read_clock(&mut self) -> Result<(), ProgramsError> {
+        let name = name::CLOCK_PROGRAM;
+        let packet = [0_u8; 64];
+        let options = TestRunOptions { data_in: Some(&packet), ..TestRunOptions::default() };
+        let run = self.classifier(name)?.test_run(options);
+        run.map(drop).map_err(|source| ProgramsError::Program { name, source })
+    }
+
+    /// Attaches a classic filter, for kernels without tcx. It replaces an earlier one of shunt and stays when the agent
+    /// ends.
+    pub(super) fn attach_filter(
+        &mut self,
+        name: &'static str,
+        interface: &str,
+        kind: TcAttachType,
+    ) -> Result<(), ProgramsError> {
+        let failed = |source: ProgramError| ProgramsError::Program { name, source };
+        match qdisc_add_clsact(interface) {
+            Ok(()) | Err(TcError::AlreadyAttached) => {}
+            Err(error) => return Err(failed(error.into())),
+        }
+        let program = self.classifier(name)?;
+        let options = NlOptions { priority: PRIORITY, handle: HANDLE, ..NlOptions::default() };
+        let link = match program.attach_with_options(interface, kind, TcAttachOptions::Netlink(options)) {
+            Ok(link) => link,
+            // Ours from before: replaced.
+            Err(_exists) => {
+                let old = SchedClassifierLink::attached(interface, kind, PRIORITY, HANDLE, None)
+                    .map_err(|error| failed(TcError::IoError(error).into()))?;
+                program.attach_to_link(old).map_err(failed)?
+            }
+        };
+        let link = program.take_link(link).map_err(failed)?;
+        std::mem::forget(link);
+        Ok(())
+    }
+
+    /// Removes the classic filters of shunt from an interface; none there is not an error.
+    pub(super) fn detach_filter(interface: &str, kind: TcAttachType) {
+        if let Ok(link) = SchedClassifierLink::attached(interface, kind, PRIORITY, HANDLE, None) {
+            // An interface without the filter says so with an error.
+            link.detach().unwrap_or_default();
+        }
+    }
+}

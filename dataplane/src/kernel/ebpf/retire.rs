@@ -1,0 +1,102 @@
+//! Leaving mode ebpf: another dataplane takes new connections, and the programs stay until the last of theirs is over.
+
+use std::io;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use shunt_abi::address::UDP;
+use shunt_abi::config::{Config, Range4, Range6};
+
+use super::attachments::detach_sockets;
+use super::cleanup::cleanup;
+use super::directory::Directory;
+use super::flows::{Collector, Key, Pace, Patience};
+use super::map::{MapError, TypedMap};
+use super::maps::Maps;
+use super::programs::Programs;
+use super::words;
+
+/// How often it is looked whether the last connection is over.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// Has the programs take no new connection, and removes them with everything else when the last of theirs is over. The
+/// other dataplane is in place already. What a build with other layouts left goes at once.
+pub fn retire(bpffs_root: &Path, tcp_idle_seconds: u64) -> io::Result<()> {
+    let directory = Directory::new(bpffs_root);
+    let Ok(maps) = Maps::open(&directory.maps()) else { return cleanup(bpffs_root) };
+    directory.remove_others()?;
+    let other = |error: &dyn std::error::Error| io::Error::other(words(error));
+    detach_sockets(&directory.links()).map_err(|error| other(&error))?;
+    take_no_more(&maps).map_err(|error| other(&error))?;
+    let mut programs = Programs::load(&directory.maps(), false).map_err(|error| other(&error))?;
+    let root = bpffs_root.to_owned();
+    let patience = Patience { idle: tcp_idle_seconds };
+    thread::Builder::new().name("ebpf-retires".into()).spawn(move || {
+        let mut pace = Pace::default();
+        loop {
+            match remaining(&maps, &mut programs, &mut pace, patience) {
+                Ok(Some(0)) => break,
+                Ok(_) => {}
+                Err(error) => tracing::warn!("waiting for the last connections of mode ebpf: {error}"),
+            }
+            thread::sleep(LOOK);
+        }
+        match cleanup(&root) {
+            Ok(()) => tracing::info!("the last connection of mode ebpf is over; its programs are gone"),
+            Err(error) => tracing::error!("removing the programs of mode ebpf: {error}"),
+        }
+    })?;
+    tracing::info!("mode ebpf takes no new connections any more");
+    Ok(())
+}
+
+/// Nothing is a frontend any more, and no address is dropped. Flows of datagrams begin anew at once, because nobody
+/// looks after their backends any more.
+fn take_no_more(maps: &Maps) -> Result<(), MapError> {
+    let config = maps.config.get(&0)?.unwrap_or_default();
+    let none = Config::default();
+    let (services4, services6): ([Range4; _], [Range6; _]) = (none.services4, none.services6);
+    maps.config.set(&0, &Config { services4, services6, ..config })?;
+    remove_if(&maps.frontends4, |_| true)?;
+    remove_if(&maps.frontends6, |_| true)?;
+    remove_if(&maps.flows4, |key| key.protocol == UDP)?;
+    remove_if(&maps.flows6, |key| key.protocol == UDP)?;
+    remove_if(&maps.opening4, |key| key.protocol == UDP)?;
+    remove_if(&maps.opening6, |key| key.protocol == UDP)
+}
+
+fn remove_if<K: super::map::Plain, V: super::map::Plain>(
+    map: &TypedMap<K, V>,
+    goes: impl Fn(&K) -> bool,
+) -> Result<(), MapError> {
+    let entries = map.entries()?;
+    entries.iter().filter(|(key, _)| goes(key)).try_for_each(|(key, _)| map.delete(key).map(drop))
+}
+
+/// Flows that are left; `None` while it cannot be told how old they are.
+fn remaining(
+    maps: &Maps,
+    programs: &mut Programs,
+    pace: &mut Pace,
+    patience: Patience,
+) -> Result<Option<u64>, String> {
+    programs.read_clock().map_err(|error| words(&error))?;
+    let reading = maps.clock.get(&0).map_err(|error| words(&error))?.unwrap_or_default();
+    pace.take(reading);
+    let config = maps.config.get(&0).map_err(|error| words(&error))?.unwrap_or_default();
+    let collector = Collector { pace, now: reading.tick(), patience, config: &config };
+    let found = count(&collector, &maps.flows4, &maps.opening4)
+        .and_then(|four| Ok(four + count(&collector, &maps.flows6, &maps.opening6)?))
+        .map_err(|error| words(&error))?;
+    // None at all need no age.
+    Ok((found == 0 || pace.is_known()).then_some(found))
+}
+
+fn count<K: Key>(
+    collector: &Collector<'_>,
+    established: &TypedMap<K, K::Value>,
+    opening: &TypedMap<K, K::Value>,
+) -> Result<u64, MapError> {
+    Ok(collector.established(established)?.flows + collector.opening(opening)?.flows)
+}

@@ -1,0 +1,39 @@
+//! What the operator decides about the eBPF dataplane.
+
+use std::path::PathBuf;
+
+use crate::domain::LocalDetector;
+use crate::plan::PerFamily;
+
+/// Whose sockets are connected to backends in place of frontends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sockets {
+    /// Those of every process in the cgroup.
+    All,
+    /// Only those in the host's network namespace.
+    Host,
+    /// None: packets are translated one by one.
+    Off,
+}
+
+/// Settings of the eBPF dataplane; they do not change while the agent runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The cgroup v2 directory for socket load balancing; `unified` below it is found too.
+    pub cgroup_root: PathBuf,
+    /// Where the BPF file system is.
+    pub bpffs_root: PathBuf,
+    /// Whose sockets are balanced.
+    pub sockets: Sockets,
+    /// How local pods are told from other clients.
+    pub detectors: PerFamily<LocalDetector>,
+    /// The packet mark bit that asks for masquerading.
+    pub masquerade_mark: u32,
+    /// Masquerade every client of a cluster IP.
+    pub masquerade_all: bool,
+    /// A connection of another dataplane may live on in connection tracking: segments in the middle of connections that
+    /// are not known are left to it.
+    pub takes_over: bool,
+    /// Seconds after which an idle established TCP connection is forgotten.
+    pub tcp_idle_seconds: u64,
+}

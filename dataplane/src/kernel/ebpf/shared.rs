@@ -1,0 +1,116 @@
+//! What the agent's task and the dataplane's own threads share.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::{Duration, Instant};
+
+use shunt_abi::known::NODE;
+
+use super::attachments::Attachments;
+use super::interfaces::LinkMonitor;
+use super::maps::Maps;
+use super::model::Model;
+use super::words;
+use super::worker::{Tally, unpoisoned};
+use super::write::Destination;
+use crate::kernel::monitor::current_addresses;
+
+/// The watcher looks at least this often whether it is still wanted.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The maps, what they hold, and what is attached.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) maps: Maps,
+    attachments: Mutex<Attachments>,
+    state: Mutex<State>,
+    pub(super) tally: Tally,
+}
+
+/// What the maps hold.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// `None` while nobody knows.
+    pub(super) model: Option<Model>,
+    /// The bitmap of what may be a frontend or a backend.
+    pub(super) known: Vec<u64>,
+}
+
+impl Shared {
+    pub(super) fn new(maps: Maps, attachments: Attachments) -> Self {
+        Self {
+            maps,
+            attachments: Mutex::new(attachments),
+            state: Mutex::new(State::default()),
+            tally: Tally::default(),
+        }
+    }
+
+    pub(super) fn attachments(&self) -> MutexGuard<'_, Attachments> {
+        unpoisoned(self.attachments.lock())
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        unpoisoned(self.state.lock())
+    }
+
+    /// Notes the addresses of this node in the bitmap.
+    pub(super) fn know_addresses(
+        &self,
+        addresses: &BTreeSet<IpAddr>,
+        known: &mut [u64],
+    ) -> Result<(), super::map::MapError> {
+        addresses.iter().try_for_each(|address| {
+            let destination = Destination { address: *address, port: 0, protocol: NODE };
+            self.maps.set_known(destination, known)
+        })
+    }
+
+    /// Takes in what became of interfaces and addresses.
+    fn look(&self) {
+        if let Err(error) = self.attachments().sync(&self.maps.interfaces) {
+            tracing::warn!("attaching to interfaces: {}", words(&error));
+        }
+        if let Err(error) = self.look_at_addresses() {
+            tracing::warn!("taking in the node's addresses: {error}");
+        }
+    }
+
+    fn look_at_addresses(&self) -> Result<(), String> {
+        let addresses = current_addresses().map_err(|error| error.to_string())?;
+        let mut state = self.state();
+        let State { model, known } = &mut *state;
+        let Some(current) = model.as_mut().filter(|model| model.around.host_addresses != addresses) else {
+            return Ok(());
+        };
+        self.know_addresses(&addresses, known).map_err(|error| words(&error))?;
+        let outcome = match current.set_host_addresses(addresses, Instant::now()) {
+            Ok(writes) => self.maps.write(&writes, known).map_err(|error| words(&error)),
+            Err(refused) => Err(format!("map {} is full", refused.exhausted.map)),
+        };
+        if outcome.is_err() {
+            // The next audit or change finds nothing known, and restores.
+            *model = None;
+        }
+        outcome
+    }
+}
+
+/// Looks again whenever interfaces or addresses change, until `shared` is gone.
+pub(super) fn watch(monitor: &LinkMonitor, shared: &Weak<Shared>) {
+    loop {
+        let noticed = monitor.wait(LOOK);
+        let Some(shared) = Weak::upgrade(shared) else { return };
+        match noticed {
+            Ok(true) => shared.look(),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!("watching interfaces: {error}");
+                std::thread::sleep(LOOK);
+                shared.look();
+            }
+        }
+        drop::<Arc<Shared>>(shared);
+    }
+}

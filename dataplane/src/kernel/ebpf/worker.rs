@@ -1,0 +1,135 @@
+//! What goes on beside the changes: collecting flows, and telling sockets that their backend is gone. On a thread of its
+//! own, because it waits for the kernel.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use shunt_abi::address::{UDP, mapped_words};
+use shunt_abi::clock::ClockReading;
+use shunt_abi::socket::OriginKey;
+
+use super::attachments::Attachments;
+use super::flows::{Collector, Pace, Patience, pause};
+use super::map::MapError;
+use super::maps::Maps;
+use super::shared::Shared;
+use super::sockets::{self, Connected};
+use super::{namespaces, words};
+
+/// What the worker is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Job {
+    /// Look for connected UDP sockets whose backend is gone.
+    Sockets,
+}
+
+/// What the worker has counted.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    /// Established flows at the last look, IPv4.
+    pub(super) flows4: AtomicU64,
+    /// The same, IPv6.
+    pub(super) flows6: AtomicU64,
+    /// Flows removed so far.
+    pub(super) collected: AtomicU64,
+    /// Sockets destroyed so far.
+    pub(super) sockets: AtomicU64,
+}
+
+/// Works until the other end of `jobs` is gone.
+pub(super) fn run(shared: &Arc<Shared>, jobs: &Receiver<Job>, cgroup: Option<&Path>, patience: Patience) {
+    let mut pace = Pace::default();
+    loop {
+        let tally = &shared.tally;
+        let wait = pause(tally.flows4.load(Ordering::Relaxed) + tally.flows6.load(Ordering::Relaxed));
+        match jobs.recv_timeout(wait) {
+            Ok(Job::Sockets) => {
+                // Changes come together.
+                while jobs.try_recv().is_ok() {}
+                if let Some(cgroup) = cgroup {
+                    destroy_sockets(shared, cgroup);
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                if let Err(error) = collect(shared, &mut pace, patience) {
+                    tracing::warn!("collecting flows: {}", words(&error));
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+/// One look through all flows.
+fn collect(
+    shared: &Shared,
+    pace: &mut Pace,
+    patience: Patience,
+) -> Result<(), super::attachments::AttachError> {
+    let reading = read_clock(&shared.maps, shared.attachments())?;
+    pace.take(reading);
+    if !pace.is_known() {
+        return Ok(());
+    }
+    let config = shared.maps.config.get(&0)?.unwrap_or_default();
+    let collector = Collector { pace, now: reading.tick(), patience, config: &config };
+    let maps = &shared.maps;
+    let established = [collector.established(&maps.flows4)?, collector.established(&maps.flows6)?];
+    let opening = [collector.opening(&maps.opening4)?, collector.opening(&maps.opening6)?];
+    let tally = &shared.tally;
+    let [four, six] = established;
+    tally.flows4.store(four.flows, Ordering::Relaxed);
+    tally.flows6.store(six.flows, Ordering::Relaxed);
+    let removed = established.iter().chain(&opening).map(|found| found.removed).sum();
+    tally.collected.fetch_add(removed, Ordering::Relaxed);
+    Ok(())
+}
+
+fn read_clock(
+    maps: &Maps,
+    mut attachments: MutexGuard<'_, Attachments>,
+) -> Result<ClockReading, super::attachments::AttachError> {
+    attachments.programs.read_clock()?;
+    Ok(maps.clock.get(&0)?.unwrap_or_default())
+}
+
+/// In every network namespace of the cgroup's processes.
+fn destroy_sockets(shared: &Shared, cgroup: &Path) {
+    let destroyed = AtomicU64::new(0);
+    let each =
+        || match sockets::destroy_stale(&|connected| is_stale(&shared.maps, connected).unwrap_or(false)) {
+            Ok(number) => drop(destroyed.fetch_add(number, Ordering::Relaxed)),
+            Err(error) => tracing::warn!("UDP sockets of backends that are gone stay: {}", words(&error)),
+        };
+    if let Err(error) = namespaces::for_each(cgroup, &each) {
+        tracing::warn!("visiting the network namespaces of pods: {}", words(&error));
+    }
+    let destroyed = destroyed.into_inner();
+    shared.tally.sockets.fetch_add(destroyed, Ordering::Relaxed);
+    if destroyed > 0 {
+        tracing::info!(destroyed, "connected UDP sockets lost their backend");
+    }
+}
+
+/// The socket was connected to a frontend, and the backend it got is gone.
+fn is_stale(maps: &Maps, connected: &Connected) -> Result<bool, MapError> {
+    let key = OriginKey {
+        cookie: connected.cookie,
+        address: mapped_words(connected.peer.ip()),
+        port: connected.peer.port().to_be(),
+        protocol: UDP,
+        pad: [0; 5],
+    };
+    let Some(origin) = maps.origins.get(&key)? else { return Ok(false) };
+    let backend = maps.backends.get(&origin.backend)?.unwrap_or_default();
+    Ok(backend.generation != origin.generation)
+}
+
+/// What a thread left that ended in the middle is still of use.
+pub(super) fn unpoisoned<'a, T>(
+    lock: Result<MutexGuard<'a, T>, PoisonError<MutexGuard<'a, T>>>,
+) -> MutexGuard<'a, T> {
+    lock.unwrap_or_else(PoisonError::into_inner)
+}

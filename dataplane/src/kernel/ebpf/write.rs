@@ -1,0 +1,100 @@
+//! What is written to the maps, in the order in which it must be.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use shunt_abi::backend::BackendValue;
+use shunt_abi::frontend::FrontendValue;
+
+use crate::domain::IpFamily;
+
+/// Key of a frontend, both families alike: what a packet is addressed to. Port and protocol 0 stand for the whole
+/// address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Destination {
+    pub(super) address: IpAddr,
+    /// Host order.
+    pub(super) port: u16,
+    /// IANA number.
+    pub(super) protocol: u8,
+}
+
+impl Destination {
+    /// The address, whatever the port.
+    pub(super) const fn whole(address: IpAddr) -> Self {
+        Self { address, port: 0, protocol: 0 }
+    }
+}
+
+/// A source range of a Service port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct SourceRange {
+    pub(super) service: u32,
+    pub(super) range: IpNet,
+}
+
+impl SourceRange {
+    /// Bounds of all entries of a Service port in a family.
+    pub(super) fn all_of(service: u32, family: IpFamily) -> RangeInclusive<Self> {
+        let (first, last) = match family {
+            IpFamily::V4 => (Ipv4Net::default().into(), Ipv4Net::new_assert(Ipv4Addr::BROADCAST, 32).into()),
+            IpFamily::V6 => {
+                (Ipv6Net::default().into(), Ipv6Net::new_assert(Ipv6Addr::from_bits(u128::MAX), 128).into())
+            }
+        };
+        Self { service, range: first }..=Self { service, range: last }
+    }
+}
+
+/// One step that programs do not see the effect of, until a frontend leads to it, or do not any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Backend(u32, BackendValue),
+    Pool(u32, Vec<u32>),
+    AddRange(SourceRange),
+    RemoveRange(SourceRange),
+    /// The counters of a Service port that begins.
+    ResetService(u32),
+}
+
+/// Writes that belong together. A frontend's value is replaced in one atomic write; what it leads to is there before,
+/// and what the old one led to is freed afterwards.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Writes {
+    /// May be a frontend or a backend from now on, (address, port, protocol).
+    pub(super) known: Vec<Destination>,
+    /// Before the frontends.
+    pub(super) before: Vec<Step>,
+    /// New value of each frontend; `None` removes it.
+    pub(super) frontends: BTreeMap<Destination, Option<FrontendValue>>,
+    /// After the frontends.
+    pub(super) after: Vec<Step>,
+}
+
+impl Writes {
+    pub(super) fn set(&mut self, destination: Destination, value: FrontendValue) {
+        self.known.extend([destination, Destination::whole(destination.address)]);
+        self.frontends.insert(destination, Some(value));
+    }
+
+    /// Removes the frontend, unless somebody else has set it meanwhile.
+    pub(super) fn remove(&mut self, destination: Destination) {
+        self.frontends.entry(destination).or_insert(None);
+    }
+
+    /// Elements written and removed.
+    pub(super) fn sizes(&self) -> (u64, u64) {
+        let set = self.frontends.values().flatten().count();
+        let steps = |writes: bool| {
+            let is_write = |step: &&Step| match step {
+                Step::RemoveRange(_) => !writes,
+                Step::Backend(_, value) => (value.generation != 0) == writes,
+                Step::Pool(..) | Step::AddRange(_) | Step::ResetService(_) => writes,
+            };
+            self.before.iter().chain(&self.after).filter(is_write).count()
+        };
+        ((set + steps(true)) as u64, (self.frontends.len() - set + steps(false)) as u64)
+    }
+}
