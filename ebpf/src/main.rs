@@ -48,7 +48,7 @@ fn shunt_egress(ctx: TcContext) -> i32 {
 
 /// The continuations (`shunt_abi::tail`) of a family.
 macro_rules! tails {
-    ($family:ty, $consider:ident, $special:ident, $return:ident, $unknown:ident, $reject:ident, $in:ident, $out:ident) => {
+    ($family:ty, $consider:ident, $special:ident, $return:ident, $unknown:ident, $reject:ident, $in:ident, $out:ident, $direct:ident) => {
         #[classifier]
         fn $consider(ctx: TcContext) -> i32 {
             flow::consider::<$family>(Skb::new(&ctx))
@@ -83,6 +83,11 @@ macro_rules! tails {
         fn $out(ctx: TcContext) -> i32 {
             programs::unusual::egress::<$family>(Skb::new(&ctx))
         }
+
+        #[classifier]
+        fn $direct(_ctx: TcContext) -> i32 {
+            flow::direct::<$family>()
+        }
     };
 }
 
@@ -94,7 +99,8 @@ tails!(
     shunt_unknown4,
     shunt_reject4,
     shunt_unusual_in4,
-    shunt_unusual_out4
+    shunt_unusual_out4,
+    shunt_direct4
 );
 tails!(
     V6,
@@ -104,7 +110,8 @@ tails!(
     shunt_unknown6,
     shunt_reject6,
     shunt_unusual_in6,
-    shunt_unusual_out6
+    shunt_unusual_out6,
+    shunt_direct6
 );
 
 /// Reads the clock for the agent; attached nowhere.

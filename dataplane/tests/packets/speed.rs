@@ -49,6 +49,8 @@ fn nanoseconds_of_each_program() {
         let forwarded = Run { ingress_interface: 1, ..Run::default() };
         // The rewritten packet is the same packet, so that it stays a hit for a hundred thousand runs.
         world.service(frontend, TCP, &[frontend]);
+        let other_backend = &backend.replace(":8080", ":9090");
+        world.service(&frontend.replace(":80", ":81"), TCP, &[other_backend]);
         let many = format!("{client}:40000");
         let syn = Packet::tcp(&many, frontend, SYN);
         world.ingress(&syn);
@@ -64,6 +66,8 @@ fn nanoseconds_of_each_program() {
         };
         line("established", name::INGRESS_PROGRAM, &ack);
         line("reply", name::EGRESS_PROGRAM, &ack.reply());
+        let direct = Packet::tcp(&many, other_backend, ACK);
+        line("directly to a backend, ingress", name::INGRESS_PROGRAM, &direct);
         line("not ours, ingress", name::INGRESS_PROGRAM, &strange);
         line("not ours, egress", name::EGRESS_PROGRAM, &strange);
         println!("{family}: first packet: {} ns hot, net", first_packet(frontend, &syn) - empty);

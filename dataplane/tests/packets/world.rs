@@ -22,7 +22,7 @@ use shunt_abi::{
     flow::{FlowKey4, FlowKey6, FlowValue4, FlowValue6},
     frontend::{self, FrontendKey4, FrontendKey6, FrontendValue},
     interface::InterfaceValue,
-    known::{self, Bit},
+    known::{self, Bit, Role},
     name,
     tail::Tail,
 };
@@ -157,16 +157,16 @@ impl World {
     }
 
     /// Marks (address, port, protocol) as perhaps a frontend or backend.
-    pub(crate) fn know_socket(&mut self, address: IpAddr, port: u16, protocol: u8) {
+    pub(crate) fn know_socket(&mut self, role: Role, address: IpAddr, port: u16, protocol: u8) {
         self.know(match address {
-            IpAddr::V4(address) => known::bit4(word(address), port.to_be(), protocol),
-            IpAddr::V6(address) => known::bit6(words(address), port.to_be(), protocol),
+            IpAddr::V4(address) => known::bit4(role, word(address), port.to_be(), protocol),
+            IpAddr::V6(address) => known::bit6(role, words(address), port.to_be(), protocol),
         });
     }
 
     /// An address of the node itself.
     pub(crate) fn node_address(&mut self, address: &str) {
-        self.know_socket(address.parse().unwrap(), 0, known::NODE);
+        self.know_socket(Role::Node, address.parse().unwrap(), 0, 0);
     }
 
     /// A new backend in all pools; its id.
@@ -175,7 +175,7 @@ impl World {
         let id = self.backends;
         let eligible = backend::ELIGIBLE_INTERNAL | backend::ELIGIBLE_INSIDE | backend::ELIGIBLE_OUTSIDE;
         self.set_backend(id, socket, flags | eligible, 1);
-        self.know_socket(socket.ip(), socket.port(), protocol);
+        self.know_socket(Role::Backend, socket.ip(), socket.port(), protocol);
         id
     }
 
@@ -232,8 +232,8 @@ impl World {
     /// Writes a frontend.
     pub(crate) fn frontend(&mut self, frontend: &str, protocol: u8, value: FrontendValue) {
         let socket: SocketAddr = frontend.parse().unwrap();
-        self.know_socket(socket.ip(), socket.port(), protocol);
-        self.know_socket(socket.ip(), 0, 0);
+        self.know_socket(Role::Frontend, socket.ip(), socket.port(), protocol);
+        self.know_socket(Role::Frontend, socket.ip(), 0, 0);
         self.put_frontend(socket.ip(), socket.port(), protocol, value);
     }
 

@@ -40,6 +40,8 @@ tails! {
     UnusualIngress = "shunt_unusual_in4", "shunt_unusual_in6";
     /// A fragment or ICMP message that leaves.
     UnusualEgress = "shunt_unusual_out4", "shunt_unusual_out6";
+    /// A packet that begins a connection to a backend itself.
+    Direct = "shunt_direct4", "shunt_direct6";
 }
 
 /// Elements of the array.

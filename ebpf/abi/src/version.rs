@@ -21,7 +21,7 @@ pub trait Layout {
 }
 
 /// Raised by hand when the meaning of a field changes while every layout stays as it is.
-const MEANING: u32 = 1;
+const MEANING: u32 = 2;
 
 /// Names the folder of the pinned maps: programs and agent of different versions never share a map.
 pub const LAYOUT_VERSION: u32 = fold(&[

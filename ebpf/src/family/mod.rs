@@ -4,7 +4,12 @@ mod v4;
 mod v6;
 
 use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray};
-use shunt_abi::{affinity::AffinityValue, config::Config, frontend::FrontendValue, known::Bit};
+use shunt_abi::{
+    affinity::AffinityValue,
+    config::Config,
+    frontend::FrontendValue,
+    known::{Bit, Role},
+};
 
 pub(crate) use v4::V4;
 pub(crate) use v6::V6;
@@ -66,7 +71,7 @@ pub(crate) trait Family: Copy + 'static {
         address: Self::Address,
     ) -> Result<u32, Fault>;
 
-    fn bit(address: Self::Address, port: u16, protocol: u8) -> Bit;
+    fn bit(role: Role, address: Self::Address, port: u16, protocol: u8) -> Bit;
     fn flow_hash(tuple: &Tuple<Self>, service: u32, seed: u32) -> u32;
     fn flow_key(tuple: &Tuple<Self>, direction: u8) -> Self::FlowKey;
     /// Key of the other half of a flow.
@@ -196,11 +201,40 @@ macro_rules! values {
 values!(u32, shunt_abi::flow::FlowValue4, shunt_abi::fragment::FragmentValue4);
 values!([u32; 4], shunt_abi::flow::FlowValue6, shunt_abi::fragment::FragmentValue6);
 
-/// Whether (address, port, protocol) may be a frontend or backend.
 #[inline]
-pub(crate) fn known<F: Family>(address: F::Address, port: u16, protocol: u8) -> bool {
-    let bit = F::bit(address, port, protocol);
+fn known<F: Family>(role: Role, address: F::Address, port: u16, protocol: u8) -> bool {
+    let bit = F::bit(role, address, port, protocol);
     KNOWN.get(bit.word).is_some_and(|word| word & bit.mask != 0)
+}
+
+/// Whether the packet may be to a frontend.
+#[inline]
+pub(crate) fn to_frontend<F: Family>(tuple: &Tuple<F>) -> bool {
+    known::<F>(Role::Frontend, tuple.destination, tuple.destination_port, tuple.protocol)
+}
+
+/// Whether the packet may be to an address that some frontend has.
+#[inline]
+pub(crate) fn to_frontend_address<F: Family>(tuple: &Tuple<F>) -> bool {
+    known::<F>(Role::Frontend, tuple.destination, 0, 0)
+}
+
+/// Whether the packet may be to a backend itself.
+#[inline]
+pub(crate) fn to_backend<F: Family>(tuple: &Tuple<F>) -> bool {
+    known::<F>(Role::Backend, tuple.destination, tuple.destination_port, tuple.protocol)
+}
+
+/// Whether the packet may be from a backend.
+#[inline]
+pub(crate) fn from_backend<F: Family>(tuple: &Tuple<F>) -> bool {
+    known::<F>(Role::Backend, tuple.source, tuple.source_port, tuple.protocol)
+}
+
+/// Whether the packet may be to this node itself.
+#[inline]
+pub(crate) fn to_node<F: Family>(tuple: &Tuple<F>) -> bool {
+    known::<F>(Role::Node, tuple.destination, 0, 0)
 }
 
 /// The last steps of a hash (MurmurHash3): every bit of the input in every bit of the result.

@@ -10,7 +10,7 @@ use shunt_abi::{
     flow::{FlowKey4, FlowValue4},
     fragment::{FragmentKey4, FragmentValue4},
     frontend::{FrontendKey4, FrontendValue},
-    known::{self, Bit},
+    known::{self, Bit, Role},
     source_range::SERVICE_BITS,
 };
 
@@ -214,8 +214,8 @@ impl Family for V4 {
     }
 
     #[inline]
-    fn bit(address: u32, port: u16, protocol: u8) -> Bit {
-        known::bit4(address, port, protocol)
+    fn bit(role: Role, address: u32, port: u16, protocol: u8) -> Bit {
+        known::bit4(role, address, port, protocol)
     }
 
     #[inline]

@@ -10,7 +10,7 @@ use shunt_abi::{
     flow::{FlowKey6, FlowValue6},
     fragment::{FragmentKey6, FragmentValue6},
     frontend::{FrontendKey6, FrontendValue},
-    known::{self, Bit},
+    known::{self, Bit, Role},
     source_range::SERVICE_BITS,
 };
 
@@ -270,8 +270,8 @@ impl Family for V6 {
     }
 
     #[inline]
-    fn bit(address: [u32; 4], port: u16, protocol: u8) -> Bit {
-        known::bit6(address, port, protocol)
+    fn bit(role: Role, address: [u32; 4], port: u16, protocol: u8) -> Bit {
+        known::bit6(role, address, port, protocol)
     }
 
     #[inline]

@@ -1,6 +1,6 @@
 //! The first packet of a flow.
 
-use aya_ebpf::bindings::BPF_ANY;
+use aya_ebpf::bindings::{BPF_ANY, tcx_action_base::TCX_NEXT};
 use shunt_abi::{
     address::TCP,
     backend,
@@ -14,13 +14,13 @@ use super::{
     Decision, Hook, Work, client, opening,
     pick::{self, Picked, Pool},
     segment,
-    work::Client,
+    work::{self, Client},
 };
 use crate::{
     count,
     family::{Family, Flow, FlowValue},
     maps,
-    packet::{Skb, Tuple},
+    packet::Skb,
 };
 
 /// Backends that are tried while another flow of the same client holds the way back.
@@ -32,7 +32,7 @@ const ATTEMPTS: u32 = 4;
 pub(super) fn begin<F: Family>(skb: Skb, work: &mut Work<F>) -> Decision {
     let tuple = &work.packet.tuple;
     let Some(frontend) = F::frontend(tuple.destination, tuple.destination_port, tuple.protocol) else {
-        return direct(work);
+        return Decision::Leave;
     };
     let Some(config) = maps::config() else { return Decision::Leave };
     if is_left_alone(skb, work, frontend, config) {
@@ -162,23 +162,12 @@ fn store<F: Family>(work: &Work<F>) -> Decision {
 
 /// A packet to a backend itself. If it begins a connection, then an earlier one through a frontend that had the same
 /// ports is over, and its replies must not be translated any more.
-#[inline(never)]
-fn direct<F: Family>(work: &mut Work<F>) -> Decision {
-    if segment::begins(&work.packet) {
-        let tuple = &work.packet.tuple;
-        work.key = F::flow_key(
-            &Tuple {
-                source: tuple.destination,
-                destination: tuple.source,
-                source_port: tuple.destination_port,
-                destination_port: tuple.source_port,
-                protocol: tuple.protocol,
-            },
-            REVERSE,
-        );
+pub(crate) fn direct<F: Family>() -> i32 {
+    if let Some(work) = work::get::<F>() {
+        work.key = F::flow_key(&work.packet.tuple.turned(), REVERSE);
         forget_unless_fresh(work);
     }
-    Decision::Leave
+    TCX_NEXT
 }
 
 /// A packet may pass several interfaces: one translated just now must not undo its own flow.

@@ -10,10 +10,12 @@ mod segment;
 mod translate;
 mod work;
 
+pub(crate) use begin::direct;
 pub(crate) use client::Hook;
 pub(crate) use established::{consider, find, forward, reverse};
 pub(crate) use pick::{Picked, Pool};
 pub(crate) use redirect::{answer_host, bounce, deliver_to_host};
+pub(crate) use segment::begins;
 pub(crate) use translate::{needs_more, note_special, special};
 pub(crate) use work::{Client, Work, get as notes, on as note};
 

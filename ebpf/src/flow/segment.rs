@@ -32,7 +32,7 @@ pub(crate) fn now() -> u32 {
 
 /// A client's request for a new connection.
 #[inline]
-pub(super) const fn begins<F: Family>(packet: &Packet<F>) -> bool {
+pub(crate) const fn begins<F: Family>(packet: &Packet<F>) -> bool {
     match packet.tuple.protocol {
         TCP => packet.flags & (SYN | ACK | RST) == SYN,
         SCTP => packet.flags == INIT,

@@ -9,7 +9,7 @@ use super::{
     reverse,
 };
 use crate::{
-    family::{Family, V4, V6, known},
+    family::{self, Family, V4, V6},
     flow::{self, Hook},
     packet::{Packet, Skb},
 };
@@ -32,13 +32,13 @@ fn handle<F: Family>(skb: Skb) -> i32 {
         }
         return TCX_NEXT;
     }
-    if known::<F>(tuple.source, tuple.source_port, tuple.protocol)
+    if family::from_backend(tuple)
         && let Some(verdict) = reverse::to_client(skb, &packet)
     {
         return verdict;
     }
     // Only what no interface brought here was sent by this host.
-    if skb.ingress_interface() == 0 && known::<F>(tuple.destination, tuple.destination_port, tuple.protocol) {
+    if skb.ingress_interface() == 0 && family::to_frontend(tuple) {
         return from_host(skb, &packet);
     }
     TCX_NEXT

@@ -1,12 +1,12 @@
 //! Packets that enter this host by an interface.
 
 use aya_ebpf::bindings::tcx_action_base::{TCX_DROP, TCX_NEXT};
-use shunt_abi::{address::SCTP, counter::Counter, frontend::INSIDE_REJECT, known::NODE, tail::Tail};
+use shunt_abi::{address::SCTP, counter::Counter, frontend::INSIDE_REJECT, tail::Tail};
 
 use super::continue_in;
 use crate::{
     count,
-    family::{Family, V4, V6, known},
+    family::{self, Family, V4, V6},
     flow::{self, Hook},
     maps,
     packet::{Packet, Position, Skb, network_offset},
@@ -50,7 +50,7 @@ fn handle<F: Family>(skb: Skb) -> i32 {
         }
         return TCX_NEXT;
     }
-    if known::<F>(tuple.destination, tuple.destination_port, tuple.protocol) {
+    if family::to_frontend(tuple) {
         return flow::forward(skb, &packet, Hook::Ingress);
     }
     let Some(config) = maps::config() else { return TCX_NEXT };
@@ -61,11 +61,15 @@ fn handle<F: Family>(skb: Skb) -> i32 {
         return TCX_NEXT;
     }
     // What a backend sends may be a reply to this node itself, or to the backend.
-    if known::<F>(tuple.source, tuple.source_port, tuple.protocol)
-        && (tuple.destination == F::hairpin(config) || known::<F>(tuple.destination, 0, NODE))
+    if family::from_backend(tuple)
+        && (tuple.destination == F::hairpin(config) || family::to_node(tuple))
         && flow::note(&packet).is_some()
     {
         continue_in::<F>(skb, Tail::Return);
+    }
+    // What begins a connection to a backend itself may end one through a frontend.
+    if flow::begins(&packet) && family::to_backend(tuple) && flow::note(&packet).is_some() {
+        continue_in::<F>(skb, Tail::Direct);
     }
     TCX_NEXT
 }

@@ -17,7 +17,7 @@ use shunt_abi::{
 use super::{continue_in, icmp, reverse};
 use crate::{
     count,
-    family::{Family, FlowValue, FragmentValue, known},
+    family::{self, Family, FlowValue, FragmentValue},
     flow::{self, Hook, Work},
     maps,
     packet::{Position, Side, Skb, rewrite_sctp_checksum},
@@ -33,7 +33,7 @@ pub(crate) fn ingress<F: Family>(skb: Skb) -> i32 {
     if tuple.protocol == F::ICMP {
         return icmp::ingress(skb, work);
     }
-    if known::<F>(tuple.destination, tuple.destination_port, tuple.protocol) {
+    if family::to_frontend(tuple) {
         work.hook = Hook::Ingress;
         work.may_be_established = 1;
         continue_in::<F>(skb, Tail::Consider);
@@ -42,7 +42,7 @@ pub(crate) fn ingress<F: Family>(skb: Skb) -> i32 {
     if maps::config().is_some_and(|config| F::is_service_address(config, tuple.destination)) {
         continue_in::<F>(skb, Tail::Unknown);
     }
-    if known::<F>(tuple.source, tuple.source_port, tuple.protocol) {
+    if family::from_backend(tuple) {
         continue_in::<F>(skb, Tail::Return);
     }
     TCX_NEXT
@@ -62,7 +62,7 @@ pub(crate) fn egress<F: Family>(skb: Skb) -> i32 {
         return verdict;
     }
     let tuple = &work.packet.tuple;
-    let ours = known::<F>(tuple.destination, tuple.destination_port, tuple.protocol);
+    let ours = family::to_frontend(tuple);
     if ours && skb.ingress_interface() == 0 && !F::is_loopback(tuple.source) {
         work.hook = Hook::HostEgress;
         work.may_be_established = 1;
@@ -190,7 +190,7 @@ fn replace_source<F: Family>(skb: Skb, work: &Work<F>, first: &F::FragmentValue)
 /// A fragment whose first one was not seen. Nothing but Services is behind a cluster IP, so there it cannot be right.
 #[inline(never)]
 fn without_first<F: Family>(work: &Work<F>) -> i32 {
-    if !known::<F>(work.packet.tuple.destination, 0, 0) {
+    if !family::to_frontend_address(&work.packet.tuple) {
         return TCX_NEXT;
     }
     match F::frontend(work.packet.tuple.destination, 0, 0) {

@@ -10,6 +10,7 @@ use std::time::Instant;
 use shunt_abi::address::from_words;
 use shunt_abi::backend::BackendValue;
 use shunt_abi::frontend::{FrontendValue, SPLIT};
+use shunt_abi::known::Role;
 
 use super::ids::Id;
 use super::model::{Capacities, Model, Refused, ServiceKey, whole_address};
@@ -88,7 +89,7 @@ impl Adoption<'_> {
         }
         for address in self.model.cluster_ips().map(Destination::whole) {
             // Also where it is there: the bitmap may have lost its bit.
-            self.writes.known.push(address);
+            self.writes.known.push((Role::Frontend, address));
             if self.observed.frontends.get(&address) != Some(&whole_address()) {
                 self.writes.set(address, whole_address());
             }
@@ -120,7 +121,7 @@ impl Adoption<'_> {
                 continue;
             }
             service.values.insert(destination, *value);
-            self.writes.known.extend([destination, Destination::whole(destination.address)]);
+            self.writes.know_frontend(destination);
             for range in ranges(value) {
                 self.take_pool(service, range);
             }
@@ -170,7 +171,8 @@ impl Adoption<'_> {
         if !service.backends.contains_key(&socket) && self.model.resources.backends.claim(id) {
             service.backends.insert(socket, Held { id, flags: value.flags });
             let protocol = service.frontends.keys().next().map_or(0, |frontend| frontend.protocol.number());
-            self.writes.known.push(Destination { address: socket.ip(), port: socket.port(), protocol });
+            let destination = Destination { address: socket.ip(), port: socket.port(), protocol };
+            self.writes.known.push((Role::Backend, destination));
             self.taken.insert(index);
         }
     }

@@ -10,6 +10,7 @@ use shunt_abi::config::Config;
 use shunt_abi::flow::{FlowKey4, FlowKey6, FlowValue4, FlowValue6};
 use shunt_abi::frontend::{FrontendKey4, FrontendKey6, FrontendValue};
 use shunt_abi::interface::InterfaceValue;
+use shunt_abi::known::Role;
 use shunt_abi::socket::{OriginKey, OriginValue};
 use shunt_abi::source_range::{RangeKey4, RangeKey6, SERVICE_BITS};
 use shunt_abi::{known, name};
@@ -120,8 +121,8 @@ impl Maps {
 
     /// Carries out everything, in order. `known` is what the bitmap holds.
     pub(super) fn write(&self, writes: &Writes, known: &mut [u64]) -> Result<(), WriteError> {
-        for destination in &writes.known {
-            self.set_known(*destination, known)?;
+        for (role, destination) in &writes.known {
+            self.set_known(*role, *destination, known)?;
         }
         for step in &writes.before {
             self.step(step)?;
@@ -157,11 +158,16 @@ impl Maps {
     }
 
     /// Sets the bit of a destination, once.
-    pub(super) fn set_known(&self, destination: Destination, shadow: &mut [u64]) -> Result<(), MapError> {
+    pub(super) fn set_known(
+        &self,
+        role: Role,
+        destination: Destination,
+        shadow: &mut [u64],
+    ) -> Result<(), MapError> {
         let Destination { address, port, protocol } = destination;
         let bit = match address {
-            IpAddr::V4(address) => known::bit4(word(address), port.to_be(), protocol),
-            IpAddr::V6(address) => known::bit6(words(address), port.to_be(), protocol),
+            IpAddr::V4(address) => known::bit4(role, word(address), port.to_be(), protocol),
+            IpAddr::V6(address) => known::bit6(role, words(address), port.to_be(), protocol),
         };
         let element = usize::try_from(bit.word).ok().and_then(|index| shadow.get_mut(index));
         match element {

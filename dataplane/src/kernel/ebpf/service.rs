@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use ipnet::IpNet;
 use shunt_abi::address::mapped_words;
+use shunt_abi::known::Role;
 use shunt_abi::{backend, frontend};
 use shunt_abi::{backend::BackendValue, frontend::FrontendValue};
 
@@ -149,7 +150,8 @@ impl Service {
                 }
             };
             self.backends.insert(*socket, held);
-            writes.known.push(Destination { address: socket.ip(), port: socket.port(), protocol });
+            let destination = Destination { address: socket.ip(), port: socket.port(), protocol };
+            writes.known.push((Role::Backend, destination));
             writes.before.push(Step::Backend(held.id.index, backend_value(*socket, held)));
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
-use shunt_abi::known::NODE;
+use shunt_abi::known::Role;
 
 use super::attachments::Attachments;
 use super::interfaces::LinkMonitor;
@@ -61,10 +61,9 @@ impl Shared {
         addresses: &BTreeSet<IpAddr>,
         known: &mut [u64],
     ) -> Result<(), super::map::MapError> {
-        addresses.iter().try_for_each(|address| {
-            let destination = Destination { address: *address, port: 0, protocol: NODE };
-            self.maps.set_known(destination, known)
-        })
+        addresses
+            .iter()
+            .try_for_each(|address| self.maps.set_known(Role::Node, Destination::whole(*address), known))
     }
 
     /// Takes in what became of interfaces and addresses.

@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use shunt_abi::backend::BackendValue;
 use shunt_abi::frontend::FrontendValue;
+use shunt_abi::known::Role;
 
 use crate::domain::IpFamily;
 
@@ -63,8 +64,8 @@ pub(super) enum Step {
 /// and what the old one led to is freed afterwards.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Writes {
-    /// May be a frontend or a backend from now on, (address, port, protocol).
-    pub(super) known: Vec<Destination>,
+    /// May be a frontend or a backend from now on.
+    pub(super) known: Vec<(Role, Destination)>,
     /// Before the frontends.
     pub(super) before: Vec<Step>,
     /// New value of each frontend; `None` removes it.
@@ -74,8 +75,14 @@ pub(super) struct Writes {
 }
 
 impl Writes {
+    /// Notes that packets to the destination, and others to its address, have to be looked at.
+    pub(super) fn know_frontend(&mut self, destination: Destination) {
+        let both = [destination, Destination::whole(destination.address)];
+        self.known.extend(both.map(|destination| (Role::Frontend, destination)));
+    }
+
     pub(super) fn set(&mut self, destination: Destination, value: FrontendValue) {
-        self.known.extend([destination, Destination::whole(destination.address)]);
+        self.know_frontend(destination);
         self.frontends.insert(destination, Some(value));
     }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use shunt_abi::backend::{ELIGIBLE_INTERNAL, HOST, LOCAL};
 use shunt_abi::frontend::{self, FrontendValue};
+use shunt_abi::known::Role;
 
 use super::super::adopt::{Observed, adopt};
 use super::super::audit;
@@ -98,7 +99,7 @@ fn a_service_is_a_backend_each_a_pool_and_a_frontend() {
         writes.before[..],
         [Step::ResetService(1), Step::Backend(..), Step::Backend(..), Step::Pool(..)]
     ));
-    assert!(writes.known.contains(&destination("10.0.0.1", 8080)));
+    assert!(writes.known.contains(&(Role::Backend, destination("10.0.0.1", 8080))));
 }
 
 #[test]
