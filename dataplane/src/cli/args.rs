@@ -78,7 +78,7 @@ pub enum Command {
     Status(Client),
     /// List the frontends, pools and policies of this node.
     Services(Client),
-    /// Say which frontend, policy and endpoints a connection would meet.
+    /// Say which frontend, policy and endpoints a connection would meet, as planned and as the kernel has it.
     Explain {
         /// Where the connection comes from: an address, or the word node.
         #[arg(value_name = "FROM")]
@@ -86,6 +86,9 @@ pub enum Command {
         /// Where it goes to: IP:PORT/PROTOCOL, protocol tcp, udp or sctp.
         #[arg(value_name = "TO:PORT/PROTO")]
         to: Target,
+        /// Also run such a packet through the programs that are loaded, and show what becomes of it (mode ebpf).
+        #[arg(long)]
+        probe: bool,
         /// The agent to ask.
         #[command(flatten)]
         client: Client,

@@ -26,7 +26,9 @@ pub fn ask(command: &Command) -> anyhow::Result<ExitCode> {
     let (client, path, table): (_, _, fn(&Value) -> String) = match command {
         Command::Status(client) => (client, "/shunt/status".to_owned(), tables::status),
         Command::Services(client) => (client, "/shunt/services".to_owned(), tables::services),
-        Command::Explain { from, to, client } => (client, explain_path(*from, *to), tables::explanation),
+        Command::Explain { from, to, probe, client } => {
+            (client, explain_path(*from, *to, *probe), tables::explanation)
+        }
         Command::Cleanup => bail!("cleanup does not ask an agent"),
     };
     let answer = get(client.metrics_address, &path)?;
@@ -38,12 +40,12 @@ pub fn ask(command: &Command) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn explain_path(from: Source, to: Target) -> String {
+fn explain_path(from: Source, to: Target, probe: bool) -> String {
     let from = match from {
         Source::Node => String::new(),
         Source::Address(address) => address.to_string(),
     };
-    format!("/shunt/explain?from={from}&to={}/{}", to.address, to.protocol.lower())
+    format!("/shunt/explain?from={from}&to={}/{}&probe={probe}", to.address, to.protocol.lower())
 }
 
 /// Writes a line to standard output.

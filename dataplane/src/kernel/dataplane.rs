@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::inspection::{Inspected, Inspection};
 use crate::plan::{Changes, Frontend, Table};
 
 /// A way of programming frontends into this node's kernel. Calls block for as long as the kernel takes.
@@ -34,6 +35,9 @@ pub trait Dataplane: Send + fmt::Debug {
     fn observations(&self) -> Observations {
         Observations::default()
     }
+
+    /// What the kernel itself holds for a destination, read now; and what becomes of a packet, if asked.
+    fn inspect(&mut self, inspection: &Inspection) -> Result<Inspected, DataplaneError>;
 }
 
 /// What a dataplane has seen.

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Applied, Dataplane, DataplaneError};
+use crate::kernel::{Inspected, Inspection};
 use crate::plan::{Changes, Frontend, FrontendSpec, Globals, Table};
 
 /// Keeps a table in memory, and fails as often as it is told to. Clones share the table, so that a test can look at what
@@ -165,6 +166,20 @@ fn difference(old: &Frontends, new: &Frontends) -> Applied {
 }
 
 impl Dataplane for FakeDataplane {
+    fn inspect(&mut self, inspection: &Inspection) -> Result<Inspected, DataplaneError> {
+        let question = &inspection.question;
+        let held = self.locked(|state| {
+            let names = state.table.frontends.keys().map(ToString::to_string);
+            names.filter(|name| name.starts_with(&question.to.to_string())).collect::<Vec<_>>()
+        });
+        let mut inspected = Inspected::default();
+        inspected.note("table", if held.is_empty() { "nothing".to_owned() } else { held.join(", ") });
+        if inspection.probe {
+            inspected.note("probe", "not possible: no packets pass here");
+        }
+        Ok(inspected)
+    }
+
     fn restore(&mut self, table: &Table) -> Result<Applied, DataplaneError> {
         self.locked(|state| state.restore(table))
     }

@@ -2,6 +2,7 @@
 
 mod dataplane;
 mod fake;
+mod inspection;
 
 pub mod conntrack;
 pub mod ebpf;
@@ -14,3 +15,4 @@ pub mod takeover;
 
 pub use dataplane::{Applied, Dataplane, DataplaneError, Disposition, EventCount, Observations};
 pub use fake::{Calls, FakeDataplane};
+pub use inspection::{Fact, Inspected, Inspection, Trial};

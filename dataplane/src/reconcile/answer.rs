@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::engine::{Engine, Readiness};
+use super::engine::{Engine, Readiness, error_chain};
 use super::observe::Observer;
 use super::query::{Query, loopback_towards};
 use crate::domain::{IpFamily, LocalDetector, ObjectKind};
+use crate::kernel::Inspection;
 use crate::plan::explain::{Client, Question, SourceHandling, explain};
 use crate::plan::{Frontend, FrontendSpec, PerFamily, Target};
 use crate::watch::WatchStatus;
@@ -25,7 +26,7 @@ pub struct ClientClasses {
 /// The state that answers are read from.
 #[derive(Debug)]
 pub(super) struct Answers<'a> {
-    pub(super) engine: &'a Engine,
+    pub(super) engine: &'a mut Engine,
     pub(super) observer: &'a Observer,
     pub(super) classes: &'a ClientClasses,
     pub(super) kernel_notes: &'a [String],
@@ -33,30 +34,39 @@ pub(super) struct Answers<'a> {
 
 impl Answers<'_> {
     /// Answers; whoever asked may have gone away in the meantime.
-    pub(super) fn answer(&self, query: Query) {
+    pub(super) fn answer(&mut self, query: Query) {
         match query {
             Query::Status(answer) => drop(answer.send(self.status())),
             Query::Services(answer) => drop(answer.send(self.services())),
-            Query::Explain { from, to, protocol, answer } => {
+            Query::Explain { from, to, protocol, probe, answer } => {
                 let (from, client) = match from {
                     Some(from) => (from, self.class_of(from)),
                     None => (loopback_towards(to), Client::Node),
                 };
                 let question = Question { from, client, to, protocol };
-                drop(answer.send(self.explain(&question)));
+                drop(answer.send(self.explain(Inspection { question, probe })));
             }
             Query::Measure(done) => done.send(()).unwrap_or_default(),
         }
     }
 
-    fn explain(&self, question: &Question) -> Value {
+    /// What is planned, and beside it what the kernel itself says.
+    fn explain(&mut self, inspection: Inspection) -> Value {
+        let question = &inspection.question;
         let detector = self.classes.detectors.get(IpFamily::of(question.to.ip()));
         let sources = SourceHandling {
             masquerade_all: self.classes.masquerade_all,
             pods_told_apart: *detector != LocalDetector::None,
         };
         let found = explain(self.engine.planner(), self.engine.cluster(), sources, question);
-        json!({"text": found.to_string(), "explanation": found})
+        let (kernel, text) = match self.engine.inspect(&inspection) {
+            Ok(inspected) => (json!(inspected), inspected.to_string()),
+            Err(error) => {
+                let words = error_chain(&error);
+                (json!({"error": &words}), format!("in the kernel: {words}"))
+            }
+        };
+        json!({"text": format!("{found}\n{text}"), "explanation": found, "kernel": kernel})
     }
 
     /// What the source address makes of a client. Detectors by interface cannot be asked about an address: then the

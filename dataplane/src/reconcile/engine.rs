@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::domain::{Cluster, Event, ObjectKind};
 use crate::kernel::conntrack::{Conntrack, ConntrackError, UdpFrontend};
-use crate::kernel::{Applied, Dataplane, DataplaneError, Disposition, Observations};
+use crate::kernel::{Applied, Dataplane, DataplaneError, Disposition, Inspected, Inspection, Observations};
 use crate::plan::{Changes, Frontend, Pending, PlanSettings, Planner};
 
 /// How many frontends that the kernel refuses are left out in one sync before it is given up until the next.
@@ -199,6 +199,11 @@ impl Engine {
     /// What the kernel has counted.
     pub fn observations(&self) -> Observations {
         self.dataplane.observations()
+    }
+
+    /// What the kernel itself holds for a destination.
+    pub fn inspect(&mut self, inspection: &Inspection) -> Result<Inspected, DataplaneError> {
+        self.dataplane.inspect(inspection)
     }
 
     /// Addresses of this node's interfaces.

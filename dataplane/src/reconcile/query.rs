@@ -26,6 +26,8 @@ pub enum Query {
         to: SocketAddr,
         /// Protocol.
         protocol: Protocol,
+        /// Run a packet through what is loaded, too.
+        probe: bool,
         /// For the answer.
         answer: oneshot::Sender<Value>,
     },
@@ -67,11 +69,11 @@ impl Introspection for QueryHandle {
         async { self.ask(Query::Services).await.unwrap_or_else(stopping) }.boxed()
     }
 
-    fn explain(&self, from: String, to: String) -> BoxFuture<'_, Result<Value, ExplainError>> {
+    fn explain(&self, from: String, to: String, probe: bool) -> BoxFuture<'_, Result<Value, ExplainError>> {
         async move {
             let from = parse_from(&from)?;
             let (to, protocol) = parse_to(&to)?;
-            let answer = self.ask(|answer| Query::Explain { from, to, protocol, answer }).await;
+            let answer = self.ask(|answer| Query::Explain { from, to, protocol, probe, answer }).await;
             answer.ok_or_else(|| ExplainError::Unavailable("the agent is stopping".to_owned()))
         }
         .boxed()

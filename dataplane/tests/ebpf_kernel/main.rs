@@ -2,6 +2,7 @@
 //! mount namespaces and a BPF file system of its own, and needs root, `ip` and `nft`.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
+mod explain;
 mod fixtures;
 mod interfaces;
 mod life;

@@ -3,6 +3,7 @@
 #![expect(clippy::print_stderr, reason = "figures for whoever runs the tests")]
 
 mod changes;
+mod explain;
 mod fixtures;
 mod neighbours;
 mod sources;

@@ -60,6 +60,12 @@ impl Attachments {
         Self { programs, links, detectors, known: BTreeMap::new(), has_tcx: true, tails: None }
     }
 
+    /// The interface with programs that packets of this interface come by: itself, or (of a bridge) a port of it.
+    pub(super) fn serving(&self, index: u32) -> Option<&Interface> {
+        let port = || self.known.values().find(|interface| interface.master == index);
+        self.known.get(&index).or_else(port)
+    }
+
     /// Interfaces that are served.
     pub(super) fn interfaces(&self) -> usize {
         self.known.len()

@@ -19,6 +19,7 @@ use super::audit;
 use super::cgroup;
 use super::directory::Directory;
 use super::flows::Patience;
+use super::inspect;
 use super::interfaces::LinkMonitor;
 use super::maps::{Maps, WriteError};
 use super::masquerade::Masquerade;
@@ -28,12 +29,13 @@ use super::programs::Programs;
 use super::service::{Surroundings, destinations};
 use super::settings::{Settings, Sockets};
 use super::shared::{self, Shared, State};
+use super::trial;
 use super::words;
 use super::worker::{self, Job};
 use super::write::{Destination, Step, Writes};
 use crate::domain::{IpFamily, LocalDetector};
 use crate::kernel::monitor::current_addresses;
-use crate::kernel::{Applied, Dataplane, DataplaneError, EventCount, Observations};
+use crate::kernel::{Applied, Dataplane, DataplaneError, EventCount, Inspected, Inspection, Observations};
 use crate::plan::{Changes, Frontend, FrontendAddress, Globals, Table};
 
 /// Services as BPF programs on every interface, and on the sockets of a cgroup.
@@ -288,6 +290,22 @@ impl Dataplane for Ebpf {
             ("pool slots", count(pool)),
             ("interfaces", count(self.shared.attachments().interfaces())),
         ]
+    }
+
+    fn inspect(&mut self, inspection: &Inspection) -> Result<Inspected, DataplaneError> {
+        let mut inspected = Inspected::default();
+        let maps = &self.shared.maps;
+        inspect::maps(maps, &self.directory.maps(), &inspection.question, &mut inspected)
+            .map_err(|error| failed("read the maps", &error))?;
+        let mut attachments = self.shared.attachments();
+        inspected.note("programs", format!("on {} interfaces", attachments.interfaces()));
+        if inspection.probe {
+            match trial::run(maps, &mut attachments, &inspection.question) {
+                Ok(trial) => inspected.probe = Some(trial),
+                Err(reason) => inspected.note("probe", format!("not possible: {reason}")),
+            }
+        }
+        Ok(inspected)
     }
 
     fn observations(&self) -> Observations {

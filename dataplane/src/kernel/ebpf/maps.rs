@@ -137,6 +137,20 @@ impl Maps {
         Ok(())
     }
 
+    /// What the kernel holds for a destination.
+    pub(super) fn read_frontend(&self, destination: Destination) -> Result<Option<FrontendValue>, MapError> {
+        let Destination { address, port, protocol } = destination;
+        let port = port.to_be();
+        match address {
+            IpAddr::V4(address) => {
+                self.frontends4.get(&FrontendKey4 { address: word(address), port, protocol, pad: 0 })
+            }
+            IpAddr::V6(address) => {
+                self.frontends6.get(&FrontendKey6 { address: words(address), port, protocol, pad: 0 })
+            }
+        }
+    }
+
     fn frontend(&self, destination: Destination, value: Option<&FrontendValue>) -> Result<(), MapError> {
         let Destination { address, port, protocol } = destination;
         match address {
@@ -205,7 +219,8 @@ impl Maps {
     }
 }
 
-fn open<K: super::map::Plain, V: super::map::Plain>(
+/// Opens one map by its pin.
+pub(super) fn open<K: super::map::Plain, V: super::map::Plain>(
     directory: &Path,
     name: &'static str,
 ) -> Result<TypedMap<K, V>, MapError> {

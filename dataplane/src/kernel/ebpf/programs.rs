@@ -19,6 +19,7 @@ use shunt_abi::name;
 use shunt_abi::tail::Tail;
 
 use super::sys::{self, AttachType};
+use super::trial::Outcome;
 
 /// The object that `cargo xtask build-ebpf` made.
 static OBJECT: &[u8] = include_bytes_aligned!(env!("SHUNT_DATAPATH_OBJECT_PATH"));
@@ -38,6 +39,12 @@ pub(super) const SOCKET_PROGRAMS: [(&str, AttachType); 8] = {
         (h, A::Getpeername6),
     ]
 };
+
+/// Where the fields of `struct __sk_buff` (linux/bpf.h) are that a test run sets and reads.
+const SKB_MARK: usize = 8;
+const SKB_INGRESS_INTERFACE: usize = 36;
+const SKB_INTERFACE: usize = 40;
+const SKB_LENGTH: usize = 192;
 
 /// Where the classic filters of shunt are, among those of others.
 const PRIORITY: u16 = 0x5347;
@@ -155,6 +162,35 @@ impl Programs {
         run.map(drop).map_err(|source| ProgramsError::Program { name, source })
     }
 
+    /// Runs a classifier on a packet that is said to be on an interface.
+    pub(super) fn run(
+        &mut self,
+        program: &'static str,
+        packet: &[u8],
+        interface: u32,
+    ) -> Result<Outcome, ProgramsError> {
+        let mut context = [0_u8; SKB_LENGTH];
+        put(&mut context, SKB_INTERFACE, interface);
+        // What leaves was sent by this node: it came in nowhere.
+        if program == name::INGRESS_PROGRAM {
+            put(&mut context, SKB_INGRESS_INTERFACE, interface);
+        }
+        // Room for what an answer of ours may add.
+        let (mut data, mut context_out) = (vec![0; packet.len() + 256], [0_u8; SKB_LENGTH]);
+        let options = TestRunOptions {
+            data_in: Some(packet),
+            data_out: Some(&mut data),
+            ctx_in: Some(&context),
+            ctx_out: Some(&mut context_out),
+            ..TestRunOptions::default()
+        };
+        let failed = |source| ProgramsError::Program { name: program, source };
+        let result = self.classifier(program)?.test_run(options).map_err(failed)?;
+        data.truncate(usize::try_from(result.data_size_out).unwrap_or(usize::MAX));
+        let verdict = result.return_value.cast_signed();
+        Ok(Outcome { verdict, packet: data, mark: get(&context_out, SKB_MARK) })
+    }
+
     /// Attaches a classic filter, for kernels without tcx. It replaces an earlier one of shunt and stays when the agent
     /// ends.
     pub(super) fn attach_filter(
@@ -191,4 +227,14 @@ impl Programs {
             link.detach().unwrap_or_default();
         }
     }
+}
+
+fn put(context: &mut [u8; SKB_LENGTH], at: usize, value: u32) {
+    for (slot, byte) in context.iter_mut().skip(at).zip(value.to_ne_bytes()) {
+        *slot = byte;
+    }
+}
+
+fn get(context: &[u8; SKB_LENGTH], at: usize) -> u32 {
+    context.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_ne_bytes)
 }

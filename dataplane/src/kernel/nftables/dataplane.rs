@@ -2,13 +2,15 @@
 
 use std::io;
 
+use super::inspect;
 use super::operation::{Operation, Transaction};
 use super::probe;
+use super::read::Reader;
 use super::settings::Settings;
 use super::table::FamilyTable;
 use crate::domain::IpFamily;
 use crate::kernel::netlink::Socket;
-use crate::kernel::{Applied, Dataplane, DataplaneError};
+use crate::kernel::{Applied, Dataplane, DataplaneError, Inspected, Inspection};
 use crate::plan::{Changes, Frontend, Globals, Table};
 
 /// Services as nftables rules, in one table a family.
@@ -88,6 +90,19 @@ impl Dataplane for Nftables {
 
     fn withdrawn(&mut self) -> Vec<Frontend> {
         self.tables.iter_mut().flat_map(FamilyTable::take_withdrawn).collect()
+    }
+
+    fn inspect(&mut self, inspection: &Inspection) -> Result<Inspected, DataplaneError> {
+        let mut inspected = Inspected::default();
+        let family = IpFamily::of(inspection.question.to.ip());
+        let mut reader = Reader { socket: &mut self.socket, family };
+        inspect::table(&mut reader, &inspection.question, &mut inspected).map_err(|source| {
+            DataplaneError::Transaction { operation: format!("read elements ({family})"), source }
+        })?;
+        if inspection.probe {
+            inspected.note("probe", "not possible: nftables rules cannot be run on a packet of one's own");
+        }
+        Ok(inspected)
     }
 
     fn programmed(&self) -> Vec<(&'static str, u64)> {

@@ -37,6 +37,7 @@ mod element;
 mod encode;
 mod encode_expression;
 mod expression;
+mod inspect;
 mod layout;
 mod mark_table;
 mod marks;

@@ -90,6 +90,17 @@ impl Reader<'_> {
         })
     }
 
+    /// The elements that a request names.
+    pub(super) fn one_element(&mut self, request: impl FnOnce(&mut Writer<'_>)) -> io::Result<Vec<Element>> {
+        let payload = self.payload(request);
+        let kind = (nftables_message(message::GET_ELEMENTS), 0);
+        self.socket.request(kind, &payload, |found: &mut Vec<Element>, message| {
+            let bytes = attributes(&message).unwrap_or_default();
+            let list = find(bytes, number::LIST_ELEMENTS).unwrap_or_default();
+            found.extend(Attributes::new(list).map(|item| element(item.payload, &mut HashSet::new())));
+        })
+    }
+
     fn dump<T: Default>(
         &mut self,
         kind: u16,

@@ -13,8 +13,9 @@ pub trait Introspection: Send + Sync + fmt::Debug {
     /// Frontends, pools and policies of this node.
     fn services(&self) -> BoxFuture<'_, Value>;
 
-    /// Where traffic goes. `from` is an address (or empty: this node), `to` is `ADDRESS:PORT/PROTOCOL`.
-    fn explain(&self, from: String, to: String) -> BoxFuture<'_, Result<Value, ExplainError>>;
+    /// Where traffic goes. `from` is an address (or empty: this node), `to` is `ADDRESS:PORT/PROTOCOL`; with `probe` a
+    /// packet is run through what is loaded.
+    fn explain(&self, from: String, to: String, probe: bool) -> BoxFuture<'_, Result<Value, ExplainError>>;
 
     /// Called before metrics are shown, to bring those up to date that are measured on demand.
     fn before_metrics(&self) -> BoxFuture<'_, ()>;
@@ -26,7 +27,7 @@ pub enum ExplainError {
     /// A parameter is missing or not understood.
     #[error("{parameter}: {reason}")]
     BadParameter {
-        /// Name of the parameter: `from` or `to`.
+        /// Name of the parameter: `from`, `to` or `probe`.
         parameter: &'static str,
         /// What is wrong with it.
         reason: String,

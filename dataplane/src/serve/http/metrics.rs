@@ -139,9 +139,18 @@ async fn services(State(pages): Pages) -> Response {
 
 async fn explain(State(pages): Pages, Query(mut query): Query<HashMap<String, String>>) -> Response {
     let from = query.remove("from").unwrap_or_default();
-    let answer = match query.remove("to") {
-        Some(to) => pages.introspection.explain(from, to).await,
-        None => Err(ExplainError::BadParameter {
+    let probe = match query.remove("probe").as_deref() {
+        None | Some("" | "false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(other) => Err(ExplainError::BadParameter {
+            parameter: "probe",
+            reason: format!("{other:?} is neither true nor false"),
+        }),
+    };
+    let answer = match (query.remove("to"), probe) {
+        (Some(to), Ok(probe)) => pages.introspection.explain(from, to, probe).await,
+        (_, Err(error)) => Err(error),
+        (None, Ok(_)) => Err(ExplainError::BadParameter {
             parameter: "to",
             reason: "is needed: ADDRESS:PORT/PROTOCOL".into(),
         }),

@@ -29,11 +29,11 @@ impl Introspection for FakeAgent {
         async { json!([{"service": "shop/web"}]) }.boxed()
     }
 
-    fn explain(&self, from: String, to: String) -> BoxFuture<'_, Result<Value, ExplainError>> {
+    fn explain(&self, from: String, to: String, probe: bool) -> BoxFuture<'_, Result<Value, ExplainError>> {
         async move {
             match to.as_str() {
                 "later" => Err(ExplainError::Unavailable("not synced".to_owned())),
-                _ => Ok(json!({"from": from, "to": to})),
+                _ => Ok(json!({"from": from, "to": to, "probe": probe})),
             }
         }
         .boxed()
@@ -193,8 +193,12 @@ async fn the_agent_answers_questions_about_itself() {
     let explained = server.get("/shunt/explain?from=10.0.0.1&to=10.96.0.1%3A443%2Ftcp").await;
     assert_eq!(
         (explained.status, explained.body.as_str()),
-        (200, r#"{"from":"10.0.0.1","to":"10.96.0.1:443/tcp"}"#)
+        (200, r#"{"from":"10.0.0.1","probe":false,"to":"10.96.0.1:443/tcp"}"#)
     );
+    let probed = server.get("/shunt/explain?to=10.96.0.1%3A443%2Ftcp&probe=true").await;
+    assert!(probed.body.contains(r#""probe":true"#), "{}", probed.body);
+    let unclear = server.get("/shunt/explain?to=10.96.0.1%3A443%2Ftcp&probe=perhaps").await;
+    assert_eq!(unclear.status, 400);
     let missing = server.get("/shunt/explain?from=10.0.0.1").await;
     assert_eq!((missing.status, missing.body.contains("to: is needed")), (400, true));
     assert_eq!(server.get("/shunt/explain?to=later").await.status, 503);
