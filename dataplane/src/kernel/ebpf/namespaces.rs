@@ -41,12 +41,14 @@ fn own() -> io::Result<u64> {
     Ok(fs::metadata("/proc/thread-self/ns/net")?.ino())
 }
 
-/// Every process of a cgroup and those below it.
+/// Every process of a cgroup and those below it; of threaded cgroups, which do not tell their processes, every thread.
 fn processes(cgroup: &Path) -> Vec<u32> {
     let mut found = Vec::new();
     let mut waiting = vec![cgroup.to_owned()];
     while let Some(directory) = waiting.pop() {
-        let members = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+        let members = fs::read_to_string(directory.join("cgroup.procs"))
+            .or_else(|_threaded| fs::read_to_string(directory.join("cgroup.threads")))
+            .unwrap_or_default();
         found.extend(members.lines().filter_map(|line| line.parse::<u32>().ok()));
         let Ok(entries) = fs::read_dir(&directory) else { continue };
         let folders = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
