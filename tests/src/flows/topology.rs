@@ -106,6 +106,8 @@ impl Topology {
         let (node, pod, ext) = (machine(Role::Node)?, machine(Role::Pod)?, machine(Role::Ext)?);
         let far = (!case.low_mtu_clients.is_empty()).then(|| machine(Role::Far)).transpose()?;
         let surroundings = Surroundings::create(&unique, &node.namespace)?;
+        surroundings.adopt(&node.worker)?;
+        surroundings.adopt(&pod.worker)?;
         let placement = Placement::new(
             pod_link.clone(),
             node_addresses(case),

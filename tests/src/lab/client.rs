@@ -191,7 +191,11 @@ async fn exchange_udp(socket: &UdpSocket, request: &RequestHeader, dial: &Dial) 
     if dial.unconnected {
         socket.send_to(&bytes, dial.to).await?;
     } else {
-        socket.send(&bytes).await?;
+        socket.send(&bytes).await.map_err(|error| match error.raw_os_error() {
+            // Destroyed by way of sock_diag: the socket is not connected any more, and says so before the reason.
+            Some(libc::EDESTADDRREQ) => io::ErrorKind::ConnectionAborted.into(),
+            _ => error,
+        })?;
     }
     let mut buffer = vec![0; MAX_DATAGRAM];
     loop {

@@ -53,6 +53,7 @@ impl Node {
     pub(crate) fn new(unique: &str, name: &str, host: Host) -> Result<Self> {
         write_sysctls(host.namespace(), NODE_SYSCTLS)?;
         let surroundings = Surroundings::create(&format!("{unique}-{name}"), host.namespace())?;
+        surroundings.adopt(host.worker())?;
         Ok(Self { name: name.to_owned(), unique: unique.to_owned(), surroundings, host })
     }
 
@@ -87,6 +88,7 @@ impl Node {
     pub fn pod(&self, name: &str, link: PodLink, addresses: &[IpNet], gateways: &[IpAddr]) -> Result<Pod> {
         let plain = addresses.iter().map(IpNet::addr).collect();
         let host = Host::bare(&self.unique, name, plain)?;
+        self.surroundings.adopt(host.worker())?;
         ip_outside(&[format!(
             "link add {name} netns {} type veth peer name eth0 netns {}",
             self.host.namespace().name(),

@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use super::mounts;
 use super::process::Process;
 use super::registry::{self, Leftover};
-use super::{Cgroup, Namespace};
+use super::{Cgroup, Namespace, Worker};
 
 /// Runs programs as if on a machine of its own.
 ///
@@ -24,7 +24,7 @@ use super::{Cgroup, Namespace};
 #[derive(Debug)]
 pub struct Surroundings {
     directory: PathBuf,
-    cgroup: Option<Cgroup>,
+    cgroup: Option<Arc<Cgroup>>,
     requests: Option<mpsc::Sender<Request>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -42,11 +42,12 @@ impl Surroundings {
             .with_context(|| format!("cannot make directory {}", directory.display()))?;
         registry::note(Leftover::Directory(directory.clone()));
         let mut surroundings = Self { directory, cgroup: None, requests: None, thread: None };
-        surroundings.cgroup = Cgroup::create(unique).map(Some).or_else(|error| {
-            // Only the eBPF dataplane needs one, and it says so itself.
-            tracing::info!(%error, "no cgroup for the programs of this lab");
-            Ok::<_, anyhow::Error>(None)
-        })?;
+        surroundings.cgroup =
+            Cgroup::create(unique).map(|cgroup| Some(Arc::new(cgroup))).or_else(|error| {
+                // Only the eBPF dataplane needs one, and it says so itself.
+                tracing::info!(%error, "no cgroup for the programs of this lab");
+                Ok::<_, anyhow::Error>(None)
+            })?;
         surroundings.start_spawner(namespace)?;
         Ok(surroundings)
     }
@@ -58,7 +59,14 @@ impl Surroundings {
 
     /// The cgroup for programs of this machine, where the kernel has cgroup v2.
     pub fn cgroup(&self) -> Option<&Cgroup> {
-        self.cgroup.as_ref()
+        self.cgroup.as_deref()
+    }
+
+    /// Has the sockets that a worker opens from now on count as those of this machine, for what is attached to its
+    /// cgroup. Without cgroup v2 there is nothing to do.
+    pub fn adopt(&self, worker: &Worker) -> Result<()> {
+        let Some(cgroup) = self.cgroup.clone() else { return Ok(()) };
+        worker.run(async move { cgroup.admit_this_thread() })?
     }
 
     /// Starts a program, output appended to `log`. It is killed when the
