@@ -15,17 +15,29 @@ fn demo(arguments: &[&str]) -> (u32, Output) {
 
 fn leftovers(process: u32) -> Vec<String> {
     let mine = format!("shuntlab{process}-");
-    let directories = ["/run/netns".into(), std::env::temp_dir(), "/sys/fs/cgroup".into()];
+    let cgroups = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(std::path::PathBuf::from);
+    let directories = ["/run/netns".into(), std::env::temp_dir()].into_iter().chain(cgroups);
+    let directories: Vec<_> = directories.collect();
     let entries = directories.iter().filter_map(|path| std::fs::read_dir(path).ok()).flatten();
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     names.filter(|name| name.starts_with(&mine)).collect()
 }
 
 #[test]
-fn every_claim_of_the_demo_holds_and_nothing_is_left() {
-    let (id, output) = demo(&[]);
+fn every_claim_of_the_demo_holds_and_nothing_is_left_in_mode_nftables() {
+    every_claim_holds_and_nothing_is_left("nftables");
+}
+
+#[test]
+fn every_claim_of_the_demo_holds_and_nothing_is_left_in_mode_ebpf() {
+    every_claim_holds_and_nothing_is_left("ebpf");
+}
+
+fn every_claim_holds_and_nothing_is_left(mode: &str) {
+    let (id, output) = demo(&["--mode", mode]);
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains(&format!("shunt in mode {mode} on both nodes")), "{text}");
     assert!(text.contains("A rolling update") && text.contains(" 0 failed"), "{text}");
     assert!(!text.contains('\u{1b}'), "colours where nobody looks");
     assert_eq!(leftovers(id), Vec::<String>::new());

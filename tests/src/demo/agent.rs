@@ -35,6 +35,10 @@ impl DemoAgent {
         write(&config_file, &configuration(&kubeconfig_file, mode))?;
         let mut command: Vec<OsString> = vec![program.into(), "--config".into(), config_file.into()];
         command.extend(["--hostname-override".into(), node.name().into()]);
+        if let Some(cgroup) = node.surroundings().cgroup() {
+            // The sockets of this node and of its pods, and of nobody else on this machine.
+            command.extend(["--cgroup-root".into(), cgroup.path().into()]);
+        }
         Ok(Self { node: node.name().to_owned(), command, log: directory.join("agent.log"), process: None })
     }
 

@@ -52,9 +52,11 @@ pub(super) enum Want {
 /// The source address that endpoints have to see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Seen {
-    /// The client's own, except where the client is the endpoint: then its node's, as it would otherwise talk to itself.
+    /// The client's own, except where the client is the endpoint: then its node's, as it would otherwise talk to
+    /// itself. (In mode ebpf it does: its socket is connected to itself.)
     Client,
-    /// This one's.
+    /// That of the node through which the requests go. Mode ebpf keeps the client's own unless neither the client nor
+    /// the endpoint is on that node.
     Node(&'static str),
 }
 
@@ -143,14 +145,20 @@ impl Line {
 
     /// The source addresses an endpoint may see.
     fn allowed_sources(&self, endpoint: IpAddr, seen: Seen, stage: &Stage) -> Result<Vec<IpAddr>> {
+        let from_pod = stage.machines.pods.get(self.from);
         let machine = match seen {
+            Seen::Node(name) if stage.keeps_source => {
+                let mut pods = stage.machines.pods.values();
+                let is_here = pods.any(|pod| pod.node == name && pod.addresses.contains(&endpoint));
+                if from_pod.is_some() || is_here { self.from } else { name }
+            }
             Seen::Node(name) => name,
-            Seen::Client => match stage.machines.pods.get(self.from) {
-                Some(pod) if pod.addresses.contains(&endpoint) => pod.node,
+            Seen::Client => match from_pod {
+                Some(pod) if pod.addresses.contains(&endpoint) && !stage.keeps_source => pod.node,
                 _ => self.from,
             },
         };
-        if let (Some(source), Seen::Client) = (self.source, seen) {
+        if let (Some(source), true) = (self.source, machine == self.from) {
             return Ok(vec![source]);
         }
         Ok(stage.machines.host(machine)?.addresses().to_vec())

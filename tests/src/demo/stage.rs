@@ -1,11 +1,11 @@
 //! Everything a part of the demo works with: machines, control plane, agents, terminal, report.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
 
 use super::agent::DemoAgent;
@@ -15,11 +15,13 @@ use super::objects::{self, Endpoint};
 use super::report::Report;
 use super::terminal::Terminal;
 use super::{Settings, web};
-use crate::lab::{Node, Outcome};
+use crate::lab::{Node, Outcome, http_get};
 
 const SETTLE_PATIENCE: Duration = Duration::from_secs(10);
 /// Short: before the marker is programmed its packets are dropped, and the time is shown.
 const SETTLE_ATTEMPT: Duration = Duration::from_millis(25);
+/// Where the agents' metrics servers are, on loopback.
+const METRICS_PORT: u16 = 10_249;
 /// First port of the marker service.
 const MARKER_PORT: u16 = 20_000;
 
@@ -37,6 +39,8 @@ pub(super) struct Stage {
     pub(super) report: Report,
     /// The agent's program.
     pub(super) program: PathBuf,
+    /// The agents run in mode ebpf: clients keep their source address wherever replies come back anyway.
+    pub(super) keeps_source: bool,
     markers: u16,
 }
 
@@ -61,6 +65,7 @@ impl Stage {
             terminal,
             report: Report::default(),
             program: settings.program.clone(),
+            keeps_source: false,
             markers: 0,
         };
         for plan in &NODES {
@@ -70,8 +75,25 @@ impl Stage {
             stage.agents.insert(plan.name, agent);
             stage.start_agent(plan.name)?;
         }
-        stage.terminal.progress(&format!("shunt in mode {} on both nodes, healthy", settings.mode));
+        let mode = stage.mode()?;
+        stage.keeps_source = mode == "ebpf";
+        stage.terminal.progress(&format!("shunt in mode {mode} on both nodes, healthy"));
         Ok(stage)
+    }
+
+    /// The mode that the agents have chosen; fails unless it is the same everywhere.
+    fn mode(&self) -> Result<String> {
+        let mut found = BTreeSet::new();
+        for plan in &NODES {
+            let to = SocketAddr::from((Ipv4Addr::LOCALHOST, METRICS_PORT));
+            let worker = self.machines.node(plan.name)?.host().worker();
+            let answer = worker.run(http_get(None, to, "/proxyMode".to_owned(), SETTLE_PATIENCE))?;
+            let answer = answer.map_err(|outcome| anyhow!("{}: /proxyMode: {outcome:?}", plan.name))?;
+            found.insert(answer.body);
+        }
+        let mode = found.pop_first().context("no nodes")?;
+        ensure!(found.is_empty(), "one node runs in mode {mode}, another in mode {found:?}");
+        Ok(mode)
     }
 
     /// A node.

@@ -40,10 +40,14 @@ pub(super) fn node_ports(stage: &mut Stage) -> Result<()> {
         Line::http("client", "shop-local", local_b, Want::Dropped),
         Line::http("b-3", "shop-local", local_b, near()),
     ])?;
-    stage.terminal.note(
+    stage.terminal.note(if stage.keeps_source {
+        "Replies have to come back through the node that was asked: endpoints on other nodes see that node, those on\n\
+         it see the client. Local drops where there is no endpoint. Pods of a node are not outsiders: they reach any\n\
+         endpoint."
+    } else {
         "Cluster has to send replies back through the node, so endpoints see the node; Local keeps the client's\n\
-         address, and drops where there is no endpoint. Pods of a node are not outsiders: they reach any endpoint.",
-    );
+         address, and drops where there is no endpoint. Pods of a node are not outsiders: they reach any endpoint."
+    });
     Ok(())
 }
 

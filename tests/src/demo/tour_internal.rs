@@ -42,10 +42,11 @@ pub(super) fn cluster_ip(stage: &mut Stage) -> Result<()> {
         Line::http("a-3", "web", at(v4, 81), Want::Refused),
         Line::http("a-3", "(nobody)", at(UNALLOCATED.parse()?, 80), Want::Dropped),
     ])?;
-    stage.terminal.note(
-        "a-1 is an endpoint itself: when it reaches itself it sees its node as the source. Port 81 is not a port of\n\
-         web, and 10.96.99.99 is no service's address.",
-    );
+    let source = if stage.keeps_source { "its own address" } else { "its node" };
+    stage.terminal.note(&format!(
+        "a-1 is an endpoint itself: when it reaches itself it sees {source} as the source. Port 81 is not a port of\n\
+         web, and {UNALLOCATED} is no service's address."
+    ));
     Ok(())
 }
 
@@ -115,7 +116,7 @@ pub(super) fn dns(stage: &mut Stage) -> Result<()> {
 /// A resolver that keeps its socket must not go on asking a pod that is gone.
 fn one_socket_moves_on(stage: &mut Stage, to: SocketAddr) -> Result<()> {
     let dial = Dial { source_port: 5353, ..Dial::new(Protocol::Udp, to) };
-    let socket = stage.machines.host("a-1")?.open(dial)?;
+    let socket = stage.machines.host("a-1")?.open(dial.clone())?;
     let (first, socket) = ask_again(stage, socket)?;
     let first = first.context("the first query was not answered")?;
     let gone = stage.machines.names.of(first);
@@ -127,12 +128,19 @@ fn one_socket_moves_on(stage: &mut Stage, to: SocketAddr) -> Result<()> {
     };
     stage.control.apply_status(&readiness("False"))?;
     stage.settle()?;
-    let (second, _) = ask_again(stage, socket)?;
+    let (mut second, socket) = ask_again(stage, socket)?;
+    let mut then = "now";
+    if second.is_none() && socket.was_aborted() {
+        // It was connected to the pod itself. A resolver opens another one then.
+        drop(socket);
+        (second, _) = ask_again(stage, stage.machines.host("a-1")?.open(dial)?)?;
+        then = "the socket was told (ECONNABORTED); opened anew,";
+    }
     let moved = second.is_some_and(|second| second != first);
     let now = second.map_or_else(|| "nobody".to_owned(), |second| stage.machines.names.of(second));
     stage.claim(
         moved,
-        &format!("one socket of a-1 was answered by {gone}; {gone} became unready; now {now} answers it"),
+        &format!("one socket of a-1 was answered by {gone}; {gone} became unready; {then} {now} answers it"),
     );
     stage.report.requests += 2;
     stage.control.apply_status(&readiness("True"))?;
