@@ -32,7 +32,7 @@ const ATTEMPTS: u32 = 4;
 pub(super) fn begin<F: Family>(skb: Skb, work: &mut Work<F>) -> Decision {
     let tuple = &work.packet.tuple;
     let Some(frontend) = F::frontend(tuple.destination, tuple.destination_port, tuple.protocol) else {
-        return Decision::Leave;
+        return Decision::Absent;
     };
     let Some(config) = maps::config() else { return Decision::Leave };
     if is_left_alone(skb, work, frontend, config) {

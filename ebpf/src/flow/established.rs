@@ -60,12 +60,18 @@ pub(crate) fn consider<F: Family>(skb: Skb) -> i32 {
     let Some(work) = work::get::<F>() else { return TCX_NEXT };
     work.key = F::flow_key(&work.packet.tuple, FORWARD);
     let decision = opening::decide(skb, work);
-    if decision != Decision::Leave {
+    if !matches!(decision, Decision::Leave | Decision::Absent) {
         unusual::remember(work, decision == Decision::Translate);
     }
     match decision {
         Decision::Translate => {}
         Decision::Leave => return TCX_NEXT,
+        Decision::Absent => {
+            if work.hook == Hook::Ingress {
+                programs::ingress::to_no_frontend(skb, work);
+            }
+            return TCX_NEXT;
+        }
         Decision::Drop => return TCX_DROP,
         Decision::Reject => {
             count::count(Counter::Rejected);

@@ -27,6 +27,8 @@ pub(crate) enum Decision {
     Translate,
     /// Leave it as it is.
     Leave,
+    /// It is to no frontend after all.
+    Absent,
     /// End it; the reason was counted.
     Drop,
     /// Tell the client that nobody answers.

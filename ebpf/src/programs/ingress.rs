@@ -7,7 +7,7 @@ use super::continue_in;
 use crate::{
     count,
     family::{self, Family, V4, V6},
-    flow::{self, Hook},
+    flow::{self, Hook, Work},
     maps,
     packet::{Packet, Position, Skb, network_offset},
 };
@@ -72,6 +72,24 @@ fn handle<F: Family>(skb: Skb) -> i32 {
         continue_in::<F>(skb, Tail::Direct);
     }
     TCX_NEXT
+}
+
+/// Goes on with a packet that only looked as if it were to a frontend: the bitmap keeps frontends that are gone, and two
+/// may share a bit. Comes back if nothing is to be done.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "only a program's own body may continue in another")]
+pub(crate) fn to_no_frontend<F: Family>(skb: Skb, work: &Work<F>) {
+    let tuple = &work.packet.tuple;
+    let Some(config) = maps::config() else { return };
+    if F::is_service_address(config, tuple.destination) {
+        continue_in::<F>(skb, Tail::Unknown);
+    }
+    if family::from_backend(tuple) && (tuple.destination == F::hairpin(config) || family::to_node(tuple)) {
+        continue_in::<F>(skb, Tail::Return);
+    }
+    if flow::begins(&work.packet) && family::to_backend(tuple) {
+        continue_in::<F>(skb, Tail::Direct);
+    }
 }
 
 /// A packet to an address of the ranges that Services get theirs from, to a port that none has.
