@@ -46,7 +46,7 @@ const OTHER_HOST: u32 = 3;
 /// Whether the frame is meant for another host. A bridge's ports have addresses of their own, so what is for the bridge
 /// looks like that too.
 #[inline]
-pub(super) fn is_for_other_host(skb: Skb) -> bool {
+pub(crate) fn is_for_other_host(skb: Skb) -> bool {
     skb.packet_type() == OTHER_HOST && !is_for_bridge(skb)
 }
 

@@ -67,8 +67,9 @@ pub(crate) fn consider<F: Family>(skb: Skb) -> i32 {
         Decision::Translate => {}
         Decision::Leave => return TCX_NEXT,
         Decision::Absent => {
-            if work.hook == Hook::Ingress {
-                programs::ingress::to_no_frontend(skb, work);
+            match work.hook {
+                Hook::Ingress => programs::ingress::to_no_frontend(skb, work),
+                Hook::HostEgress => programs::egress::to_no_frontend(skb, work),
             }
             return TCX_NEXT;
         }

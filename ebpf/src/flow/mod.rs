@@ -11,7 +11,7 @@ mod translate;
 mod work;
 
 pub(crate) use begin::direct;
-pub(crate) use client::Hook;
+pub(crate) use client::{Hook, is_for_other_host};
 pub(crate) use established::{consider, find, forward, reverse};
 pub(crate) use pick::{Picked, Pool};
 pub(crate) use redirect::{answer_host, bounce, deliver_to_host};

@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     family::{self, Family, V4, V6},
-    flow::{self, Hook},
+    flow::{self, Hook, Work},
+    maps,
     packet::{Packet, Skb},
 };
 
@@ -37,18 +38,38 @@ fn handle<F: Family>(skb: Skb) -> i32 {
     {
         return verdict;
     }
-    // Only what no interface brought here was sent by this host.
-    if skb.ingress_interface() == 0 && family::to_frontend(tuple) {
-        return from_host(skb, &packet);
+    // Only what no interface brought here was sent by this host. A loopback address must not leave it: node ports on
+    // such are for socket load balancing.
+    if skb.ingress_interface() != 0 || F::is_loopback(tuple.source) {
+        return TCX_NEXT;
     }
-    TCX_NEXT
+    from_host(skb, &packet)
 }
 
 #[inline]
 fn from_host<F: Family>(skb: Skb, packet: &Packet<F>) -> i32 {
-    // Such an address must not leave the host: node ports on it are for socket load balancing.
-    if F::is_loopback(packet.tuple.source) {
-        return TCX_NEXT;
+    if family::to_frontend(&packet.tuple) {
+        return flow::forward(skb, packet, Hook::HostEgress);
     }
-    flow::forward(skb, packet, Hook::HostEgress)
+    if is_to_service_address(packet)
+        && let Some(work) = flow::note(packet)
+    {
+        work.hook = Hook::HostEgress;
+        continue_in::<F>(skb, Tail::Unknown);
+    }
+    TCX_NEXT
+}
+
+/// Goes on with a packet of this host that only looked as if it were to a frontend. Comes back if nothing is to be done.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "only a program's own body may continue in another")]
+pub(crate) fn to_no_frontend<F: Family>(skb: Skb, work: &Work<F>) {
+    if is_to_service_address(&work.packet) {
+        continue_in::<F>(skb, Tail::Unknown);
+    }
+}
+
+#[inline]
+fn is_to_service_address<F: Family>(packet: &Packet<F>) -> bool {
+    maps::config().is_some_and(|config| F::is_service_address(config, packet.tuple.destination))
 }

@@ -55,7 +55,8 @@ fn handle<F: Family>(skb: Skb) -> i32 {
     }
     let Some(config) = maps::config() else { return TCX_NEXT };
     if F::is_service_address(config, tuple.destination) {
-        if flow::note(&packet).is_some() {
+        if let Some(work) = flow::note(&packet) {
+            work.hook = Hook::Ingress;
             continue_in::<F>(skb, Tail::Unknown);
         }
         return TCX_NEXT;
@@ -92,13 +93,15 @@ pub(crate) fn to_no_frontend<F: Family>(skb: Skb, work: &Work<F>) {
     }
 }
 
-/// A packet to an address of the ranges that Services get theirs from, to a port that none has.
+/// A packet to an address of the ranges that Services get theirs from, to a port that none has. The notes say where it is.
 pub(crate) fn unknown_port<F: Family>(skb: Skb) -> i32 {
     let Some(work) = flow::notes::<F>() else { return TCX_NEXT };
+    if flow::is_for_other_host(skb) {
+        return TCX_NEXT;
+    }
     match F::frontend(work.packet.tuple.destination, 0, 0) {
         Some(address) if address.flags & INSIDE_REJECT != 0 => {
             count::count(Counter::RejectedPort);
-            work.hook = Hook::Ingress;
             continue_in::<F>(skb, Tail::Reject);
             TCX_DROP
         }

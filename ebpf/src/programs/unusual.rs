@@ -40,7 +40,9 @@ pub(crate) fn ingress<F: Family>(skb: Skb) -> i32 {
         return TCX_NEXT;
     }
     if maps::config().is_some_and(|config| F::is_service_address(config, tuple.destination)) {
+        work.hook = Hook::Ingress;
         continue_in::<F>(skb, Tail::Unknown);
+        return TCX_NEXT;
     }
     if family::from_backend(tuple) {
         continue_in::<F>(skb, Tail::Return);
@@ -62,11 +64,15 @@ pub(crate) fn egress<F: Family>(skb: Skb) -> i32 {
         return verdict;
     }
     let tuple = &work.packet.tuple;
-    let ours = family::to_frontend(tuple);
-    if ours && skb.ingress_interface() == 0 && !F::is_loopback(tuple.source) {
-        work.hook = Hook::HostEgress;
+    if skb.ingress_interface() != 0 || F::is_loopback(tuple.source) {
+        return TCX_NEXT;
+    }
+    work.hook = Hook::HostEgress;
+    if family::to_frontend(&work.packet.tuple) {
         work.may_be_established = 1;
         continue_in::<F>(skb, Tail::Consider);
+    } else {
+        super::egress::to_no_frontend(skb, work);
     }
     TCX_NEXT
 }
