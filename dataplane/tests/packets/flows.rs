@@ -1,5 +1,7 @@
 //! Flows from their first packet to their end.
 
+use shunt_abi::frontend::FrontendValue;
+
 use crate::{
     packet::{ACK, FIN, Packet, RST, SYN, TCP, UDP},
     world::{NEXT, World},
@@ -114,6 +116,48 @@ fn a_repeated_request_leaves_an_established_connection_alone() {
 }
 
 #[test]
+fn a_request_that_is_repeated_stays_with_its_backend_whatever_the_pool_is_now() {
+    for (client, frontend, backend) in FAMILIES {
+        let mut world = World::new();
+        world.service(frontend, TCP, &[backend]);
+        let syn = Packet::tcp(client, frontend, SYN);
+        world.ingress(&syn);
+        world.forget_replies();
+        assert_eq!(world.halves(), (0, 1));
+        let value = world.get_frontend(frontend, TCP);
+        let other = world.backend(backend.replace(":8080", ":9090").parse().unwrap(), 0, TCP);
+        let pools = [world.pool(&[other]), (0, 0)];
+        for (inside_offset, inside_length) in pools {
+            world.frontend(frontend, TCP, FrontendValue { inside_offset, inside_length, ..value });
+            assert_eq!(world.ingress(&syn).packet().destination, backend.parse().unwrap());
+            assert_eq!(world.halves(), (0, 2), "the way back is there again");
+        }
+        assert_eq!(world.counts()["flow_new"], 1);
+    }
+}
+
+#[test]
+fn a_request_that_is_repeated_leaves_a_backend_that_no_longer_serves() {
+    for (client, frontend, backend) in FAMILIES {
+        let mut world = World::new();
+        let ids = world.service(frontend, TCP, &[backend]);
+        let syn = Packet::tcp(client, frontend, SYN);
+        world.ingress(&syn);
+        world.set_backend(ids[0], backend.parse().unwrap(), 0, 2);
+        let other = backend.replace(":8080", ":9090");
+        world.service(frontend, TCP, &[&other]);
+        let outcome = world.ingress(&syn);
+        assert_eq!(outcome.packet().destination, other.parse().unwrap());
+        assert_eq!(world.egress(&outcome.packet().reply()).packet().source, frontend.parse().unwrap());
+        assert_eq!(
+            (world.halves(), world.counts()["flow_new"]),
+            ((0, 2), 2),
+            "no half of the old one is left"
+        );
+    }
+}
+
+#[test]
 fn connections_outlive_their_frontend_and_their_backend() {
     for (client, frontend, backend) in FAMILIES {
         let mut world = World::new();
@@ -121,7 +165,7 @@ fn connections_outlive_their_frontend_and_their_backend() {
         let syn = Packet::tcp(client, frontend, SYN);
         world.ingress(&syn);
         world.ingress(&syn.with_flags(ACK));
-        let gone = shunt_abi::frontend::FrontendValue::default();
+        let gone = FrontendValue::default();
         world.frontend(frontend, TCP, gone);
         world.set_backend(ids[0], backend.parse().unwrap(), 0, 2);
         assert_eq!(world.ingress(&syn.with_flags(ACK)).packet().destination, backend.parse().unwrap());

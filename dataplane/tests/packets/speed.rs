@@ -87,6 +87,16 @@ fn nanoseconds_of_each_program() {
     }
 }
 
+#[test]
+#[ignore = "a measurement, not a check"]
+fn first_packets_alone() {
+    for (client, frontend) in
+        [("10.244.1.5:40000", "10.96.0.10:80"), ("[fd00:1::5]:40000", "[fd00:96::10]:80")]
+    {
+        println!("{}", first_packet(frontend, &Packet::tcp(client, frontend, SYN)));
+    }
+}
+
 /// Each run begins the flow anew: the map of opening flows has room for one half, so the second evicts the first.
 fn first_packet(frontend: &str, syn: &Packet) -> u128 {
     let mut world = World::with_capacities(&[("OPENING4", 2), ("OPENING6", 2)]);

@@ -1,8 +1,9 @@
 //! The programs in the kernel, with maps of their own that a test fills.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
-    fs::File,
+    fs::{self, File},
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -19,7 +20,7 @@ use shunt_abi::{
     backend::{self, BackendValue},
     config::Config,
     counter::Counter,
-    flow::{FlowKey4, FlowKey6, FlowValue4, FlowValue6},
+    flow::{FlowKey4, FlowKey6, FlowValue4, FlowValue6, REVERSE},
     frontend::{self, FrontendKey4, FrontendKey6, FrontendValue},
     interface::InterfaceValue,
     known::{self, Bit, Role},
@@ -30,6 +31,13 @@ use shunt_abi::{
 use crate::packet::Packet;
 
 static OBJECT: &[u8] = include_bytes_aligned!(env!("SHUNT_DATAPATH_OBJECT_PATH"));
+
+/// Names another object file to test or measure than the one that the agent embeds.
+const OTHER_OBJECT: &str = "SHUNT_PACKETS_OBJECT";
+
+fn object() -> Cow<'static, [u8]> {
+    std::env::var_os(OTHER_OBJECT).map_or(Cow::Borrowed(OBJECT), |path| Cow::Owned(fs::read(path).unwrap()))
+}
 
 /// Verdicts of tc programs.
 pub(crate) const NEXT: i32 = -1;
@@ -93,7 +101,7 @@ impl World {
             loader.map_max_entries(map, *capacity);
         }
         let mut world = Self {
-            bpf: loader.load(OBJECT).expect("needs root"),
+            bpf: loader.load(&object()).expect("needs root"),
             pool_end: 0,
             backends: 0,
             services: 0,
@@ -339,6 +347,22 @@ impl World {
         let total = |counter: &Counter| map.get(&counter.index(), 0).unwrap().iter().sum::<u64>();
         let all = Counter::ALL.iter().map(|counter| (counter.label(), total(counter)));
         all.filter(|(_, total)| *total > 0).collect()
+    }
+
+    /// Takes the reverse halves from the opening flows, as if they had been evicted.
+    pub(crate) fn forget_replies(&mut self) {
+        let mut four = self.hash::<FlowKey4, FlowValue4>(name::OPENING4);
+        for key in four.keys().flatten().collect::<Vec<_>>() {
+            if key.direction == REVERSE {
+                four.remove(&key).unwrap();
+            }
+        }
+        let mut six = self.hash::<FlowKey6, FlowValue6>(name::OPENING6);
+        for key in six.keys().flatten().collect::<Vec<_>>() {
+            if key.direction == REVERSE {
+                six.remove(&key).unwrap();
+            }
+        }
     }
 
     /// Halves of flows: established, opening; both families.

@@ -1,6 +1,6 @@
 //! The first packet of a flow.
 
-use aya_ebpf::bindings::{BPF_ANY, tcx_action_base::TCX_NEXT};
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST, tcx_action_base::TCX_NEXT};
 use shunt_abi::{
     address::TCP,
     backend,
@@ -28,7 +28,7 @@ const ATTEMPTS: u32 = 4;
 
 /// A packet to what may be a frontend, of no flow at all. With [`Decision::Translate`], the notes hold the flow it
 /// begins.
-#[inline(never)]
+#[inline]
 pub(super) fn begin<F: Family>(skb: Skb, work: &mut Work<F>) -> Decision {
     let tuple = &work.packet.tuple;
     let Some(frontend) = F::frontend(tuple.destination, tuple.destination_port, tuple.protocol) else {
@@ -39,7 +39,7 @@ pub(super) fn begin<F: Family>(skb: Skb, work: &mut Work<F>) -> Decision {
         return Decision::Leave;
     }
     if frontend.flags & RANGES != 0 && !F::in_ranges(frontend.service, tuple.source) {
-        return drop(Counter::DropSourceRange);
+        return refuse(work, Some(Counter::DropSourceRange));
     }
     work.client = match work.hook {
         Hook::HostEgress => Client::Host,
@@ -47,15 +47,41 @@ pub(super) fn begin<F: Family>(skb: Skb, work: &mut Work<F>) -> Decision {
     };
     work.pool = Pool::of(frontend, work.client);
     if work.pool.length == 0 {
-        return if work.pool.rejects != 0 { Decision::Reject } else { drop(Counter::DropNoLocal) };
+        let reason = if work.pool.rejects != 0 { None } else { Some(Counter::DropNoLocal) };
+        return refuse(work, reason);
     }
     choose_and_store(skb, work, frontend)
 }
 
-#[inline]
-fn drop(reason: Counter) -> Decision {
+/// Drops the packet for a reason, or rejects it for none: unless it asks again for a connection that is being opened.
+#[inline(never)]
+fn refuse<F: Family>(work: &mut Work<F>, reason: Option<Counter>) -> Decision {
+    if let Some(present) = present(work) {
+        return again(work, present);
+    }
+    let Some(reason) = reason else { return Decision::Reject };
     count::count(reason);
     Decision::Drop
+}
+
+/// The opening flow of the packet in hand, if its backend still serves.
+#[inline]
+fn present<F: Family>(work: &Work<F>) -> Option<&'static mut F::FlowValue> {
+    let present = F::opening().get_ptr_mut(&work.key)?;
+    // SAFETY: the pointer comes from a map look-up. (The element may be given to another flow, but only once it is the
+    // least recently used of all.)
+    let present = unsafe { &mut *present };
+    segment::is_current(present).then_some(present)
+}
+
+/// A request that is repeated stays with its backend. Its reverse half may have been evicted meanwhile.
+#[inline(never)]
+fn again<F: Family>(work: &mut Work<F>, present: &mut F::FlowValue) -> Decision {
+    present.touch(segment::now(), 0);
+    work.flow = *present;
+    opening::note_other_half(work);
+    let _present = F::opening().insert(&work.other_key, &work.other, u64::from(BPF_NOEXIST));
+    Decision::Translate
 }
 
 /// Whether packets to a frontend must not be touched.
@@ -76,29 +102,40 @@ fn is_left_alone<F: Family>(skb: Skb, work: &Work<F>, frontend: &FrontendValue, 
     false
 }
 
-#[inline(never)]
+#[inline]
 fn choose_and_store<F: Family>(skb: Skb, work: &mut Work<F>, frontend: &FrontendValue) -> Decision {
-    if frontend.affinity_seconds != 0
-        && let Some(picked) = pick::by_affinity(work, frontend)
-        && is_free(skb, work, frontend, &picked)
-    {
-        return store(work);
-    }
+    let is_sticky = frontend.affinity_seconds != 0;
     let hash = pick::hash(&work.packet, frontend.service);
+    let last = if is_sticky { pick::by_affinity(work, frontend) } else { None };
+    let Some(picked) = last.or_else(|| work.pool.at(hash, 0)) else {
+        return refuse(work, Some(Counter::DropNoBackend));
+    };
+    if !is_free(skb, work, frontend, &picked) && !is_another_free(skb, work, frontend, hash) {
+        return refuse(work, Some(Counter::DropConflict));
+    }
+    let decision = store(work);
+    if is_sticky {
+        pick::remember(work);
+    }
+    decision
+}
+
+/// Notes a flow to one of the backends that are tried next; whether one is free.
+#[inline(never)]
+fn is_another_free<F: Family>(skb: Skb, work: &mut Work<F>, frontend: &FrontendValue, hash: u32) -> bool {
     for attempt in 0..ATTEMPTS {
-        let Some(picked) = work.pool.at(hash, attempt) else { return drop(Counter::DropNoBackend) };
-        if is_free(skb, work, frontend, &picked) {
-            if frontend.affinity_seconds != 0 {
-                pick::remember(work);
-            }
-            return store(work);
+        if let Some(picked) = work.pool.at(hash, attempt)
+            && is_free(skb, work, frontend, &picked)
+        {
+            return true;
         }
     }
-    drop(Counter::DropConflict)
+    false
 }
 
 /// Notes both halves of a flow to `picked`; whether no other flow has the way back.
-#[inline(never)]
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "called for every new flow; the other call is rare")]
 fn is_free<F: Family>(skb: Skb, work: &mut Work<F>, frontend: &FrontendValue, picked: &Picked) -> bool {
     let address = F::from_words(&picked.backend.address);
     let is_itself = work.packet.tuple.source == address;
@@ -133,7 +170,7 @@ fn flags(is_itself: bool, frontend: u32, backend: u16, client: Client) -> u16 {
 
 /// Whether another flow has the way back: the same client port, from another frontend to the same backend. Remains of
 /// one that is over are cleared away.
-#[inline(never)]
+#[inline]
 fn is_taken<F: Family>(work: &Work<F>) -> bool {
     // SAFETY: the map frees its elements after a grace period, which the program's run is within.
     let Some(present) = (unsafe { F::flows().get(&work.other_key) }) else { return false };
@@ -147,17 +184,35 @@ fn is_taken<F: Family>(work: &Work<F>) -> bool {
     false
 }
 
-/// Stores both halves among the opening flows.
-#[inline(never)]
-fn store<F: Family>(work: &Work<F>) -> Decision {
-    let kept = F::opening().insert(&work.key, &work.flow, u64::from(BPF_ANY)).is_ok()
-        && F::opening().insert(&work.other_key, &work.other, u64::from(BPF_ANY)).is_ok();
-    if !kept {
+/// Stores both halves among the opening flows. (That there is no such flow yet, storing it tells.)
+#[inline]
+fn store<F: Family>(work: &mut Work<F>) -> Decision {
+    if F::opening().insert(&work.key, &work.flow, u64::from(BPF_NOEXIST)).is_err() {
+        if let Some(present) = present(work) {
+            return again(work, present);
+        }
+        replace(work);
+    }
+    if F::opening().insert(&work.other_key, &work.other, u64::from(BPF_ANY)).is_err() {
         count::count(Counter::FlowsFull);
     }
     count::count(if segment::is_midstream(&work.packet) { Counter::FlowAdopted } else { Counter::FlowNew });
     count::flow(work.flow.service());
     Decision::Translate
+}
+
+/// Puts the forward half in the place of that of a flow whose backend is gone.
+#[inline(never)]
+fn replace<F: Family>(work: &Work<F>) {
+    if let Some(old) = F::opening().get_ptr(&work.key) {
+        let hairpin = maps::config().map_or(work.flow.address(), F::hairpin);
+        // SAFETY: as in `present`.
+        let other = F::other_half(&work.key, unsafe { &*old }, hairpin);
+        let _absent = F::opening().remove(&other);
+    }
+    if F::opening().insert(&work.key, &work.flow, u64::from(BPF_ANY)).is_err() {
+        count::count(Counter::FlowsFull);
+    }
 }
 
 /// A packet to a backend itself. If it begins a connection, then an earlier one through a frontend that had the same

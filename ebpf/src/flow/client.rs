@@ -25,7 +25,7 @@ fn interface(skb: Skb) -> Option<&'static InterfaceValue> {
 }
 
 /// Classifies the client with this address.
-#[inline(never)]
+#[inline]
 pub(super) fn classify<F: Family>(skb: Skb, source: &F::Address, config: &Config) -> Client {
     let by_range = config.flags & PODS_BY_RANGE != 0 && F::is_pod(config, *source);
     if by_range || (config.flags & PODS_BY_INTERFACE != 0 && enters_from_pod(skb)) {

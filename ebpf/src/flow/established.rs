@@ -11,7 +11,7 @@ use super::{Decision, Hook, opening, segment, translate, work};
 use crate::{
     count,
     family::{Family, FlowValue},
-    packet::{Packet, Side, Skb, rewrite_sctp_checksum},
+    packet::{Packet, Position, Side, Skb, rewrite_sctp_checksum},
     programs::{self, unusual},
 };
 
@@ -60,7 +60,8 @@ pub(crate) fn consider<F: Family>(skb: Skb) -> i32 {
     let Some(work) = work::get::<F>() else { return TCX_NEXT };
     work.key = F::flow_key(&work.packet.tuple, FORWARD);
     let decision = opening::decide(skb, work);
-    if !matches!(decision, Decision::Leave | Decision::Absent) {
+    let is_decided = !matches!(decision, Decision::Leave | Decision::Absent);
+    if is_decided && work.packet.position == Position::First {
         unusual::remember(work, decision == Decision::Translate);
     }
     match decision {

@@ -19,40 +19,55 @@ const SHARED: u16 = HAIRPIN | HOST_BACKEND | HOST_CLIENT | MASQUERADED;
 
 /// A packet to what may be a frontend that follows no established flow. With [`Decision::Translate`], the notes hold its
 /// flow.
-#[inline(never)]
+#[inline]
 pub(super) fn decide<F: Family>(skb: Skb, work: &mut Work<F>) -> Decision {
+    if is_known(work) { Decision::Translate } else { begin::begin(skb, work) }
+}
+
+/// Whether the packet follows a flow that is there; that is in the notes then. (A request that is repeated is recognised
+/// when its flow is stored: most are not.)
+#[inline]
+fn is_known<F: Family>(work: &mut Work<F>) -> bool {
     let established = if work.may_be_established == 0 { None } else { F::flows().get_ptr_mut(&work.key) };
-    let Some(present) = established.or_else(|| F::opening().get_ptr_mut(&work.key)) else {
-        return begin::begin(skb, work);
-    };
-    let established = established.is_some();
+    if let Some(present) = established {
+        return follows(work, present, true);
+    }
+    if segment::begins(&work.packet) {
+        return false;
+    }
+    F::opening().get_ptr_mut(&work.key).is_some_and(|present| follows(work, present, false))
+}
+
+/// Whether the packet is of the flow that is there, which is forgotten if not.
+#[inline(never)]
+fn follows<F: Family>(work: &mut Work<F>, present: *mut F::FlowValue, established: bool) -> bool {
     // SAFETY: the pointer comes from a map look-up. (An opening flow's element may be given to another flow, but only
     // once it is the least recently used of all.)
     let present = unsafe { &mut *present };
     present.touch(segment::now(), segment::state(&work.packet));
     work.flow = *present;
     note_other_half(work);
-    if holds(work, established) {
-        if !established && !segment::begins(&work.packet) {
+    if holds(work) {
+        if !established {
             establish(work);
         }
-        return Decision::Translate;
+        return true;
     }
     if !segment::begins(&work.packet) {
         count::count(Counter::FlowMoved);
     }
     forget::<F>(&work.key, &work.other_key);
-    begin::begin(skb, work)
+    false
 }
 
 /// Whether the flow that is there is that of the packet: a request for a connection may be for a new one on the same
 /// ports.
 #[inline]
-fn holds<F: Family>(work: &Work<F>, established: bool) -> bool {
-    if !segment::begins(&work.packet) {
-        return segment::may_follow(&work.packet, &work.flow);
+fn holds<F: Family>(work: &Work<F>) -> bool {
+    if segment::begins(&work.packet) {
+        return segment::is_current(&work.flow) && !is_over(work);
     }
-    segment::is_current(&work.flow) && !(established && is_over(work))
+    segment::may_follow(&work.packet, &work.flow)
 }
 
 /// Whether either side has ended the connection.
@@ -65,7 +80,7 @@ fn is_over<F: Family>(work: &Work<F>) -> bool {
 }
 
 /// Notes the other half of the flow in the notes, whose packet is the client's.
-#[inline(never)]
+#[inline]
 pub(super) fn note_other_half<F: Family>(work: &mut Work<F>) {
     let hairpin = maps::config().map_or(work.flow.address(), F::hairpin);
     work.other_key = F::other_half(&work.key, &work.flow, hairpin);

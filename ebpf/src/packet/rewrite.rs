@@ -70,18 +70,23 @@ pub(crate) fn rewrite_ports<F: Family>(
 
 /// Follows a change of the port of one side in SCTP's checksum; nothing for other protocols. Not for the hot path:
 /// verifiers take their time over it.
-#[inline(never)]
+#[inline]
 pub(crate) fn rewrite_sctp_checksum<F: Family>(
     skb: Skb,
     packet: &Packet<F>,
     side: Side,
     port: u16,
 ) -> Result<(), Fault> {
+    if packet.tuple.protocol == SCTP { follow_in_crc(skb, packet, side, port) } else { Ok(()) }
+}
+
+#[inline(never)]
+fn follow_in_crc<F: Family>(skb: Skb, packet: &Packet<F>, side: Side, port: u16) -> Result<(), Fault> {
     let (old, offset) = match side {
         Side::Source => (packet.tuple.source_port, 0),
         Side::Destination => (packet.tuple.destination_port, 2),
     };
-    if packet.tuple.protocol != SCTP || old == port || packet.position == Position::Later {
+    if old == port || packet.position == Position::Later {
         return Ok(());
     }
     // Frames may be padded behind the IP packet.
