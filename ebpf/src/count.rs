@@ -28,7 +28,9 @@ pub(crate) fn drop(reason: Counter) -> i32 {
 #[inline]
 pub(crate) fn packet(skb: Skb, service: u32) {
     if maps::config().is_some_and(|config| config.flags & COUNT_SERVICES != 0) {
-        add(service, skb.length(), 0);
+        let Some(counters) = counters(service) else { return };
+        counters.packets += u64::from(core::cmp::max(skb.segments(), 1));
+        counters.bytes += u64::from(skb.length());
     }
 }
 
@@ -36,15 +38,14 @@ pub(crate) fn packet(skb: Skb, service: u32) {
 #[inline]
 pub(crate) fn flow(service: u32) {
     if maps::config().is_some_and(|config| config.flags & COUNT_SERVICES != 0) {
-        add(service, 0, 1);
+        let Some(counters) = counters(service) else { return };
+        counters.flows += 1;
     }
 }
 
-fn add(service: u32, bytes: u32, flows: u64) {
-    let Some(counters) = SERVICES.get_ptr_mut(service) else { return };
+#[inline]
+fn counters(service: u32) -> Option<&'static mut ServiceCounters> {
+    let counters = SERVICES.get_ptr_mut(service)?;
     // SAFETY: the pointer comes from a map look-up and is this CPU's own.
-    let counters: &mut ServiceCounters = unsafe { &mut *counters };
-    counters.packets += u64::from(bytes != 0);
-    counters.bytes += u64::from(bytes);
-    counters.flows += flows;
+    Some(unsafe { &mut *counters })
 }

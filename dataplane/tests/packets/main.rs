@@ -10,6 +10,7 @@
 )]
 
 mod choosing;
+mod counting;
 mod flows;
 mod forms;
 mod lab;

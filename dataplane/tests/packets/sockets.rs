@@ -12,7 +12,7 @@ use std::{
 
 use shunt::kernel::probe::find_cgroup2;
 use shunt_abi::{
-    config::SOCKETS_HOST_ONLY,
+    config::{COUNT_SERVICES, SOCKETS_HOST_ONLY},
     frontend::{FrontendValue, INSIDE_REJECT, INTERNAL, RANGES},
     name,
 };
@@ -65,6 +65,9 @@ fn report(kind: &str, to: SocketAddr) -> std::io::Result<String> {
         let received = socket.recv(&mut buffer)?;
         return Ok(format!("{} {}", String::from_utf8_lossy(&buffer[..received]), socket.peer_addr()?));
     }
+    // Twice: the second datagram goes to the same backend.
+    socket.send_to(b"hello", to)?;
+    socket.recv_from(&mut buffer)?;
     socket.send_to(b"hello", to)?;
     let (received, from) = socket.recv_from(&mut buffer)?;
     Ok(format!("{} {from}", String::from_utf8_lossy(&buffer[..received])))
@@ -139,6 +142,7 @@ const FAMILIES: [(&str, &str); 2] = [("10.96.0.10:80", "127.0.0.7:8080"), ("[fd0
 #[test]
 fn every_kind_of_socket_talks_to_a_backend_and_sees_the_frontend() {
     in_world(|world, cgroup| {
+        world.configure(|config| config.flags |= COUNT_SERVICES);
         for (frontend, backend) in FAMILIES {
             for protocol in [TCP, UDP] {
                 world.service(frontend, protocol, &[backend]);
@@ -148,7 +152,11 @@ fn every_kind_of_socket_talks_to_a_backend_and_sees_the_frontend() {
             }
         }
         let counts = world.counts();
-        assert_eq!((counts["socket_connect"], counts["socket_send"]), (4, 2));
+        assert_eq!((counts["socket_connect"], counts["socket_send"]), (4, 4));
+        for (tcp, udp) in [(1, 2), (3, 4)] {
+            let flows = [tcp, udp].map(|service| world.traffic(service).flows);
+            assert_eq!(flows, [1, 2], "a datagram of a socket that has sent before begins nothing");
+        }
     });
 }
 

@@ -1,7 +1,7 @@
 //! Nanoseconds of a program's run, on top of an empty one's. Run by hand: other work on the machine shows in them.
 //! `cargo test --release -p shunt --test packets -- --ignored --nocapture speed`
 
-use shunt_abi::name;
+use shunt_abi::{config::COUNT_SERVICES, name};
 
 use crate::{
     packet::{ACK, Packet, SYN, TCP},
@@ -70,6 +70,13 @@ fn nanoseconds_of_each_program() {
         line("directly to a backend, ingress", name::INGRESS_PROGRAM, &direct);
         line("not ours, ingress", name::INGRESS_PROGRAM, &strange);
         line("not ours, egress", name::EGRESS_PROGRAM, &strange);
+        world.configure(|config| config.flags |= COUNT_SERVICES);
+        let mut line = |what: &str, program: &str, packet: &Packet| {
+            let time = hot(&mut world, program, packet, forwarded);
+            println!("{family}: {what}, its Service counted: {} ns hot, net", time - empty);
+        };
+        line("established", name::INGRESS_PROGRAM, &ack);
+        line("reply", name::EGRESS_PROGRAM, &ack.reply());
         println!("{family}: first packet: {} ns hot, net", first_packet(frontend, &syn) - empty);
         let mut world = World::new();
         world.service(frontend, TCP, &[backend]);
@@ -84,16 +91,6 @@ fn nanoseconds_of_each_program() {
             promote - empty_single,
             follow - empty_single
         );
-    }
-}
-
-#[test]
-#[ignore = "a measurement, not a check"]
-fn first_packets_alone() {
-    for (client, frontend) in
-        [("10.244.1.5:40000", "10.96.0.10:80"), ("[fd00:1::5]:40000", "[fd00:96::10]:80")]
-    {
-        println!("{}", first_packet(frontend, &Packet::tcp(client, frontend, SYN)));
     }
 }
 

@@ -25,6 +25,7 @@ use shunt_abi::{
     interface::InterfaceValue,
     known::{self, Bit, Role},
     name,
+    service::ServiceCounters,
     tail::Tail,
 };
 
@@ -347,6 +348,16 @@ impl World {
         let total = |counter: &Counter| map.get(&counter.index(), 0).unwrap().iter().sum::<u64>();
         let all = Counter::ALL.iter().map(|counter| (counter.label(), total(counter)));
         all.filter(|(_, total)| *total > 0).collect()
+    }
+
+    /// Traffic of a Service port, of all CPUs.
+    pub(crate) fn traffic(&mut self, service: u32) -> ServiceCounters {
+        let map = PerCpuArray::<_, ServiceCounters>::try_from(self.bpf.map(name::SERVICES).unwrap()).unwrap();
+        map.get(&service, 0).unwrap().iter().fold(ServiceCounters::default(), |sum, one| ServiceCounters {
+            packets: sum.packets + one.packets,
+            bytes: sum.bytes + one.bytes,
+            flows: sum.flows + one.flows,
+        })
     }
 
     /// Takes the reverse halves from the opening flows, as if they had been evicted.

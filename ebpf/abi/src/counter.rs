@@ -63,6 +63,8 @@ counters! {
     IcmpError = "icmp_error", false;
     /// A fragment was translated by what is known of the first.
     Fragment = "fragment", false;
+    /// A fragment that came before its first was translated like the last packet between the same hosts.
+    FragmentEarly = "fragment_early", false;
     /// A socket was connected to a backend.
     SocketConnect = "socket_connect", false;
     /// A datagram of an unconnected socket was sent to a backend.

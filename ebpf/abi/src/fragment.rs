@@ -1,4 +1,7 @@
 //! Fragments: what became of the first one, which alone has ports, for those that follow.
+//!
+//! One that comes before its first is treated like the last fragmented packet between the same two hosts
+//! ([`LATEST`]), if that was a moment ago.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -16,7 +19,8 @@ pub struct FragmentKey4 {
     pub identification: u16,
     /// IANA number.
     pub protocol: u8,
-    /// [`crate::flow::FORWARD`] or [`crate::flow::REVERSE`].
+    /// [`crate::flow::FORWARD`] or [`crate::flow::REVERSE`]; or'ed with [`LATEST`] where the identification is 0 and the
+    /// value that of the last packet between these hosts.
     pub direction: u8,
 }
 
@@ -36,7 +40,7 @@ pub struct FragmentKey6 {
     pub identification: u32,
     /// IANA number.
     pub protocol: u8,
-    /// [`crate::flow::FORWARD`] or [`crate::flow::REVERSE`].
+    /// As of [`FragmentKey4`].
     pub direction: u8,
     /// Zero.
     pub pad: u16,
@@ -56,9 +60,13 @@ pub struct FragmentValue4 {
     pub destination: u32,
     /// Of [`crate::flow`]: `MASQUERADED`, `HOST_CLIENT`, `HAIRPIN`, `HOST_BACKEND`; or [`DROPPED`].
     pub flags: u32,
+    /// The Service port, for its counters.
+    pub service: u32,
+    /// Tick of the first fragment ([`crate::clock`]): it holds for [`FRESH_TICKS`].
+    pub last_seen: u32,
 }
 
-assert_layout!(FragmentValue4, size 12, source @ 0, destination @ 4, flags @ 8);
+assert_layout!(FragmentValue4, size 20, source @ 0, destination @ 4, flags @ 8, service @ 12, last_seen @ 16);
 
 /// The addresses that all fragments get, IPv6.
 #[repr(C)]
@@ -70,9 +78,20 @@ pub struct FragmentValue6 {
     pub destination: Words,
     /// As of [`FragmentValue4`].
     pub flags: u32,
+    /// The Service port, for its counters.
+    pub service: u32,
+    /// As of [`FragmentValue4`].
+    pub last_seen: u32,
 }
 
-assert_layout!(FragmentValue6, size 36, source @ 0, destination @ 16, flags @ 32);
+assert_layout!(FragmentValue6, size 44, source @ 0, destination @ 16, flags @ 32, service @ 36, last_seen @ 40);
 
 /// The first fragment was dropped or rejected.
 pub const DROPPED: u32 = 1 << 31;
+
+/// Bit of [`FragmentKey4::direction`] in the key of the last fragmented packet between two hosts.
+pub const LATEST: u8 = 1 << 7;
+
+/// Ticks that a value is good for: 6 seconds to a minute, by the kernel's `CONFIG_HZ`. (Identifications come again, and
+/// addresses are given to others.)
+pub const FRESH_TICKS: u32 = 24;

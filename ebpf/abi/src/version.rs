@@ -5,6 +5,7 @@ use crate::{
     backend::BackendValue,
     clock::ClockReading,
     config::Config,
+    counter::Counter,
     flow::{FlowKey4, FlowKey6, FlowValue4, FlowValue6},
     fragment::{FragmentKey4, FragmentKey6, FragmentValue4, FragmentValue6},
     frontend::{FrontendKey4, FrontendKey6, FrontendValue},
@@ -23,8 +24,20 @@ pub trait Layout {
 /// Raised by hand when the meaning of a field changes while every layout stays as it is.
 const MEANING: u32 = 2;
 
-/// Names the folder of the pinned maps: programs and agent of different versions never share a map.
-pub const LAYOUT_VERSION: u32 = fold(&[
+/// Names the folder of the pinned maps: programs and agent of different versions never share a map. (Counters are told
+/// by their place, so their names count.)
+pub const LAYOUT_VERSION: u32 = fold(&[COUNTERS, TYPES]);
+
+const COUNTERS: &[&str] = &{
+    let (mut labels, mut index) = ([""; Counter::ALL.len()], 0);
+    while index < labels.len() {
+        labels[index] = Counter::ALL[index].label();
+        index += 1;
+    }
+    labels
+};
+
+const TYPES: &[&str] = &[
     AffinityKey4::DESCRIPTION,
     AffinityKey6::DESCRIPTION,
     AffinityValue::DESCRIPTION,
@@ -48,19 +61,26 @@ pub const LAYOUT_VERSION: u32 = fold(&[
     RangeKey4::DESCRIPTION,
     RangeKey6::DESCRIPTION,
     ServiceCounters::DESCRIPTION,
-]);
+];
 
 /// FNV-1a over all descriptions.
-const fn fold(descriptions: &[&str]) -> u32 {
+const fn fold(mut lists: &[&[&str]]) -> u32 {
     let mut hash = 0x811c_9dc5 ^ MEANING;
-    let mut rest = descriptions;
-    while let [first, others @ ..] = rest {
-        let mut bytes = first.as_bytes();
-        while let [byte, tail @ ..] = bytes {
-            hash = (hash ^ *byte as u32).wrapping_mul(0x0100_0193);
-            bytes = tail;
+    while let [list, other_lists @ ..] = lists {
+        let mut rest = *list;
+        while let [first, others @ ..] = rest {
+            hash = fold_one(hash, first.as_bytes());
+            rest = others;
         }
-        rest = others;
+        lists = other_lists;
+    }
+    hash
+}
+
+const fn fold_one(mut hash: u32, mut bytes: &[u8]) -> u32 {
+    while let [byte, tail @ ..] = bytes {
+        hash = (hash ^ *byte as u32).wrapping_mul(0x0100_0193);
+        bytes = tail;
     }
     hash
 }
@@ -71,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_changed_layout_changes_the_version() {
-        assert_ne!(fold(&["Type8a@0,"]), fold(&["Type8a@4,"]));
-        assert_ne!(fold(&["A", "B"]), fold(&["B", "A"]));
+        assert_ne!(fold(&[&["Type8a@0,"]]), fold(&[&["Type8a@4,"]]));
+        assert_ne!(fold(&[&["A"], &["B"]]), fold(&[&["B", "A"]]));
     }
 }

@@ -1,5 +1,7 @@
 //! What differs between IPv4 and IPv6: header formats, key types and maps. All else is written once, over [`Family`].
 
+#[macro_use]
+mod storage;
 mod v4;
 mod v6;
 
@@ -82,7 +84,7 @@ pub(crate) trait Family: Copy + 'static {
     fn from_words(words: &[u32; 4]) -> Self::Address;
     fn affinity_key(client: Self::Address, service: u32) -> Self::AffinityKey;
     fn fragment_key(packet: &Packet<Self>, direction: u8) -> Self::FragmentKey;
-    fn fragment_value(source: Self::Address, destination: Self::Address, flags: u32) -> Self::FragmentValue;
+    fn fragment_value(first: &First<Self>) -> Self::FragmentValue;
     /// Whether `source` is in one of the service's source ranges.
     fn in_ranges(service: u32, source: Self::Address) -> bool;
     fn is_pod(config: &Config, source: Self::Address) -> bool;
@@ -112,6 +114,16 @@ pub(crate) struct Flow<F: Family> {
     pub(crate) interface: u32,
 }
 
+/// What becomes of a first fragment, about to be stored.
+#[derive(Clone, Copy)]
+pub(crate) struct First<F: Family> {
+    pub(crate) source: F::Address,
+    pub(crate) destination: F::Address,
+    pub(crate) flags: u32,
+    pub(crate) service: u32,
+    pub(crate) last_seen: u32,
+}
+
 /// A half of a flow in its map.
 pub(crate) trait FlowValue<A> {
     fn address(&self) -> A;
@@ -131,6 +143,8 @@ pub(crate) trait FragmentValue<A> {
     fn source(&self) -> A;
     fn destination(&self) -> A;
     fn flags(&self) -> u32;
+    fn service(&self) -> u32;
+    fn last_seen(&self) -> u32;
 }
 
 /// Implements what is alike in both families for their types.
@@ -193,6 +207,14 @@ macro_rules! values {
             #[inline]
             fn flags(&self) -> u32 {
                 self.flags
+            }
+            #[inline]
+            fn service(&self) -> u32 {
+                self.service
+            }
+            #[inline]
+            fn last_seen(&self) -> u32 {
+                self.last_seen
             }
         }
     };

@@ -1,11 +1,8 @@
 //! IPv4.
 
-use aya_ebpf::{
-    bindings::bpf_fib_lookup,
-    maps::{HashMap, LruHashMap, PerCpuArray, lpm_trie::Key},
-};
+use aya_ebpf::{bindings::bpf_fib_lookup, maps::lpm_trie::Key};
 use shunt_abi::{
-    affinity::{AffinityKey4, AffinityValue},
+    affinity::AffinityKey4,
     config::{Config, Range4},
     flow::{FlowKey4, FlowValue4},
     fragment::{FragmentKey4, FragmentValue4},
@@ -14,9 +11,8 @@ use shunt_abi::{
     source_range::SERVICE_BITS,
 };
 
-use super::{Family, Flow, mix};
+use super::{Family, mix};
 use crate::{
-    flow::Work,
     maps::{AFFINITY4, FLOWS4, FRAGMENTS4, FRONTENDS4, OPENING4, RANGES4, WORK4},
     packet::{
         Fault, Packet, Position, Side, Skb, Tuple, difference, quoted::QuotedHeader, replace,
@@ -92,11 +88,18 @@ fn in_any(ranges: &[Range4], address: u32) -> bool {
 
 impl Family for V4 {
     type Address = u32;
-    type FlowKey = FlowKey4;
-    type FlowValue = FlowValue4;
-    type AffinityKey = AffinityKey4;
-    type FragmentKey = FragmentKey4;
-    type FragmentValue = FragmentValue4;
+    storage!(
+        FlowKey4,
+        FlowValue4,
+        FLOWS4,
+        OPENING4,
+        AffinityKey4,
+        AFFINITY4,
+        FragmentKey4,
+        FragmentValue4,
+        FRAGMENTS4,
+        WORK4
+    );
 
     const VERSION: u8 = 4;
     const ETHERTYPE: u16 = 0x0800_u16.to_be();
@@ -225,38 +228,6 @@ impl Family for V4 {
     }
 
     #[inline]
-    fn flow_key(tuple: &Tuple<Self>, direction: u8) -> FlowKey4 {
-        FlowKey4 {
-            source: tuple.source,
-            destination: tuple.destination,
-            source_port: tuple.source_port,
-            destination_port: tuple.destination_port,
-            protocol: tuple.protocol,
-            direction,
-            pad: 0,
-        }
-    }
-
-    #[inline]
-    fn other_half(key: &FlowKey4, value: &FlowValue4, hairpin: u32) -> FlowKey4 {
-        key.other_half(value, hairpin)
-    }
-
-    #[inline]
-    fn flow_value(flow: &Flow<Self>) -> FlowValue4 {
-        FlowValue4 {
-            address: flow.address,
-            port: flow.port,
-            flags: flow.flags,
-            backend: flow.backend,
-            generation: flow.generation,
-            service: flow.service,
-            last_seen: flow.last_seen,
-            interface: flow.interface,
-        }
-    }
-
-    #[inline]
     fn frontend(address: u32, port: u16, protocol: u8) -> Option<&'static FrontendValue> {
         let key = FrontendKey4 { address, port, protocol, pad: 0 };
         // SAFETY: the map frees its elements after a grace period, which the program's run is within.
@@ -269,11 +240,6 @@ impl Family for V4 {
     }
 
     #[inline]
-    fn affinity_key(client: u32, service: u32) -> AffinityKey4 {
-        AffinityKey4 { client, service }
-    }
-
-    #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "16 bits were widened")]
     fn fragment_key(packet: &Packet<Self>, direction: u8) -> FragmentKey4 {
         FragmentKey4 {
@@ -283,11 +249,6 @@ impl Family for V4 {
             protocol: packet.tuple.protocol,
             direction,
         }
-    }
-
-    #[inline]
-    fn fragment_value(source: u32, destination: u32, flags: u32) -> FragmentValue4 {
-        FragmentValue4 { source, destination, flags }
     }
 
     #[inline]
@@ -320,31 +281,6 @@ impl Family for V4 {
         query.family = AF_INET;
         query.__bindgen_anon_3.ipv4_src = tuple.source;
         query.__bindgen_anon_4.ipv4_dst = tuple.destination;
-    }
-
-    #[inline]
-    fn flows() -> &'static HashMap<FlowKey4, FlowValue4> {
-        &FLOWS4
-    }
-
-    #[inline]
-    fn opening() -> &'static LruHashMap<FlowKey4, FlowValue4> {
-        &OPENING4
-    }
-
-    #[inline]
-    fn affinity() -> &'static LruHashMap<AffinityKey4, AffinityValue> {
-        &AFFINITY4
-    }
-
-    #[inline]
-    fn work() -> &'static PerCpuArray<Work<Self>> {
-        &WORK4
-    }
-
-    #[inline]
-    fn fragments() -> &'static LruHashMap<FragmentKey4, FragmentValue4> {
-        &FRAGMENTS4
     }
 }
 

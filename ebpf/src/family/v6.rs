@@ -1,11 +1,8 @@
 //! IPv6.
 
-use aya_ebpf::{
-    bindings::bpf_fib_lookup,
-    maps::{HashMap, LruHashMap, PerCpuArray, lpm_trie::Key},
-};
+use aya_ebpf::{bindings::bpf_fib_lookup, maps::lpm_trie::Key};
 use shunt_abi::{
-    affinity::{AffinityKey6, AffinityValue},
+    affinity::AffinityKey6,
     config::{Config, Range6},
     flow::{FlowKey6, FlowValue6},
     fragment::{FragmentKey6, FragmentValue6},
@@ -14,9 +11,8 @@ use shunt_abi::{
     source_range::SERVICE_BITS,
 };
 
-use super::{Family, Flow, mix};
+use super::{Family, mix};
 use crate::{
-    flow::Work,
     maps::{AFFINITY6, FLOWS6, FRAGMENTS6, FRONTENDS6, OPENING6, RANGES6, WORK6},
     packet::{
         Fault, Packet, Position, Side, Skb, Tuple, difference, quoted::QuotedHeader,
@@ -151,11 +147,18 @@ fn wide(high: u32, low: u32) -> u64 {
 
 impl Family for V6 {
     type Address = [u32; 4];
-    type FlowKey = FlowKey6;
-    type FlowValue = FlowValue6;
-    type AffinityKey = AffinityKey6;
-    type FragmentKey = FragmentKey6;
-    type FragmentValue = FragmentValue6;
+    storage!(
+        FlowKey6,
+        FlowValue6,
+        FLOWS6,
+        OPENING6,
+        AffinityKey6,
+        AFFINITY6,
+        FragmentKey6,
+        FragmentValue6,
+        FRAGMENTS6,
+        WORK6
+    );
 
     const VERSION: u8 = 6;
     const ETHERTYPE: u16 = 0x86dd_u16.to_be();
@@ -286,38 +289,6 @@ impl Family for V6 {
     }
 
     #[inline]
-    fn flow_key(tuple: &Tuple<Self>, direction: u8) -> FlowKey6 {
-        FlowKey6 {
-            source: tuple.source,
-            destination: tuple.destination,
-            source_port: tuple.source_port,
-            destination_port: tuple.destination_port,
-            protocol: tuple.protocol,
-            direction,
-            pad: 0,
-        }
-    }
-
-    #[inline]
-    fn other_half(key: &FlowKey6, value: &FlowValue6, hairpin: [u32; 4]) -> FlowKey6 {
-        key.other_half(value, hairpin)
-    }
-
-    #[inline]
-    fn flow_value(flow: &Flow<Self>) -> FlowValue6 {
-        FlowValue6 {
-            address: flow.address,
-            port: flow.port,
-            flags: flow.flags,
-            backend: flow.backend,
-            generation: flow.generation,
-            service: flow.service,
-            last_seen: flow.last_seen,
-            interface: flow.interface,
-        }
-    }
-
-    #[inline]
     fn frontend(address: [u32; 4], port: u16, protocol: u8) -> Option<&'static FrontendValue> {
         let key = FrontendKey6 { address, port, protocol, pad: 0 };
         // SAFETY: the map frees its elements after a grace period, which the program's run is within.
@@ -330,11 +301,6 @@ impl Family for V6 {
     }
 
     #[inline]
-    fn affinity_key(client: [u32; 4], service: u32) -> AffinityKey6 {
-        AffinityKey6 { client, service }
-    }
-
-    #[inline]
     fn fragment_key(packet: &Packet<Self>, direction: u8) -> FragmentKey6 {
         FragmentKey6 {
             source: packet.tuple.source,
@@ -344,11 +310,6 @@ impl Family for V6 {
             direction,
             pad: 0,
         }
-    }
-
-    #[inline]
-    fn fragment_value(source: [u32; 4], destination: [u32; 4], flags: u32) -> FragmentValue6 {
-        FragmentValue6 { source, destination, flags }
     }
 
     #[inline]
@@ -382,30 +343,5 @@ impl Family for V6 {
         query.family = AF_INET6;
         query.__bindgen_anon_3.ipv6_src = tuple.source;
         query.__bindgen_anon_4.ipv6_dst = tuple.destination;
-    }
-
-    #[inline]
-    fn flows() -> &'static HashMap<FlowKey6, FlowValue6> {
-        &FLOWS6
-    }
-
-    #[inline]
-    fn opening() -> &'static LruHashMap<FlowKey6, FlowValue6> {
-        &OPENING6
-    }
-
-    #[inline]
-    fn affinity() -> &'static LruHashMap<AffinityKey6, AffinityValue> {
-        &AFFINITY6
-    }
-
-    #[inline]
-    fn work() -> &'static PerCpuArray<Work<Self>> {
-        &WORK6
-    }
-
-    #[inline]
-    fn fragments() -> &'static LruHashMap<FragmentKey6, FragmentValue6> {
-        &FRAGMENTS6
     }
 }

@@ -7,12 +7,12 @@ use shunt_abi::{
     tail::Tail,
 };
 
-use super::{Decision, Hook, opening, segment, translate, work};
+use super::{Decision, Hook, Work, opening, segment, translate, work};
 use crate::{
     count,
     family::{Family, FlowValue},
-    packet::{Packet, Position, Side, Skb, rewrite_sctp_checksum},
-    programs::{self, unusual},
+    packet::{Packet, Position, Side, Skb, is_beyond_checksum, rewrite_sctp_checksum},
+    programs::{self, fragment},
 };
 
 /// A packet to what may be a frontend.
@@ -59,10 +59,9 @@ fn follow<F: Family>(skb: Skb, packet: &Packet<F>, flow: &F::FlowValue) -> i32 {
 pub(crate) fn consider<F: Family>(skb: Skb) -> i32 {
     let Some(work) = work::get::<F>() else { return TCX_NEXT };
     work.key = F::flow_key(&work.packet.tuple, FORWARD);
-    let decision = opening::decide(skb, work);
-    let is_decided = !matches!(decision, Decision::Leave | Decision::Absent);
-    if is_decided && work.packet.position == Position::First {
-        unusual::remember(work, decision == Decision::Translate);
+    let mut decision = opening::decide(skb, work);
+    if work.packet.position == Position::First {
+        decision = note_first(work, decision);
     }
     match decision {
         Decision::Translate => {}
@@ -92,6 +91,21 @@ pub(crate) fn consider<F: Family>(skb: Skb) -> i32 {
     }
     programs::continue_in::<F>(skb, Tail::Special);
     TCX_NEXT
+}
+
+/// Notes what becomes of the packet that the first fragment in hand belongs to.
+#[inline(never)]
+fn note_first<F: Family>(work: &Work<F>, mut decision: Decision) -> Decision {
+    if decision == Decision::Translate
+        && is_beyond_checksum(&work.packet, Side::Destination, work.flow.port())
+    {
+        count::count(Counter::DropFragment);
+        decision = Decision::Drop;
+    }
+    if !matches!(decision, Decision::Leave | Decision::Absent) {
+        fragment::remember(work, decision == Decision::Translate);
+    }
+    decision
 }
 
 /// The half of a flow with this key, its packet not noted.

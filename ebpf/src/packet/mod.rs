@@ -16,5 +16,7 @@ pub(crate) use checksum::{difference, replace};
 pub(crate) use ethernet::network_offset;
 pub(crate) use headers::{Packet, Position, Tuple, transport};
 pub(crate) use reset::answer as reset;
-pub(crate) use rewrite::{Fault, Side, rewrite_ports, rewrite_sctp_checksum, rewrite_transport_checksum};
+pub(crate) use rewrite::{
+    Fault, Side, is_beyond_checksum, rewrite_ports, rewrite_sctp_checksum, rewrite_transport_checksum,
+};
 pub(crate) use skb::Skb;

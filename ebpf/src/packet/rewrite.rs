@@ -68,6 +68,17 @@ pub(crate) fn rewrite_ports<F: Family>(
     change_port(skb, packet, offset, [old, port])
 }
 
+/// Whether a change of the port of one side cannot be followed in the checksum: SCTP's is in the first fragment and
+/// depends on how many bytes the others have.
+#[inline]
+pub(crate) fn is_beyond_checksum<F: Family>(packet: &Packet<F>, side: Side, port: u16) -> bool {
+    let old = match side {
+        Side::Source => packet.tuple.source_port,
+        Side::Destination => packet.tuple.destination_port,
+    };
+    packet.position == Position::First && packet.tuple.protocol == SCTP && old != port
+}
+
 /// Follows a change of the port of one side in SCTP's checksum; nothing for other protocols. Not for the hot path:
 /// verifiers take their time over it.
 #[inline]
@@ -86,7 +97,7 @@ fn follow_in_crc<F: Family>(skb: Skb, packet: &Packet<F>, side: Side, port: u16)
         Side::Source => (packet.tuple.source_port, 0),
         Side::Destination => (packet.tuple.destination_port, 2),
     };
-    if old == port || packet.position == Position::Later {
+    if old == port {
         return Ok(());
     }
     // Frames may be padded behind the IP packet.

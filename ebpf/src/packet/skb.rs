@@ -43,6 +43,8 @@ impl Skb {
     field! {
         /// Bytes of the packet, link-layer header included.
         length = len;
+        /// Packets that this one is to become (GSO); 0 for most.
+        segments = gso_segs;
         /// `PACKET_*` of linux/if_packet.h.
         packet_type = pkt_type;
         /// EtherType as the kernel understood it: 16 bits in network order, widened.

@@ -2,6 +2,7 @@
 
 pub(crate) mod clock;
 pub(crate) mod egress;
+pub(crate) mod fragment;
 mod icmp;
 pub(crate) mod ingress;
 pub(crate) mod reject;

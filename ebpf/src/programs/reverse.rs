@@ -6,12 +6,12 @@ use shunt_abi::{
     flow::{HAIRPIN, HOST_CLIENT},
 };
 
-use super::unusual;
+use super::fragment;
 use crate::{
     count,
     family::{Family, FlowValue},
     flow,
-    packet::{Fault, Packet, Side, Skb, rewrite_ports, rewrite_sctp_checksum},
+    packet::{Fault, Packet, Side, Skb, is_beyond_checksum, rewrite_ports, rewrite_sctp_checksum},
 };
 
 /// Puts the frontend in the place of the backend.
@@ -45,7 +45,11 @@ pub(crate) fn to_host_or_itself<F: Family>(skb: Skb) -> i32 {
     if flow.flags() & (HOST_CLIENT | HAIRPIN) == 0 {
         return TCX_NEXT;
     }
-    unusual::remember_reply(work, flow);
+    let is_translated = !is_beyond_checksum(&work.packet, Side::Source, flow.port());
+    fragment::remember_reply(work, flow, is_translated);
+    if !is_translated {
+        return count::drop(Counter::DropFragment);
+    }
     if rewrite_sctp_checksum(skb, &work.packet, Side::Source, flow.port()).is_err()
         || translate(skb, &work.packet, flow).is_err()
     {

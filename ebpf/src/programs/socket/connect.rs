@@ -57,9 +57,11 @@ fn balance<const IPV6: bool>(call: Call<IPV6>, hash: u32, counter: Counter) -> i
     let hash =
         if sticky { mix(u64::from(frontend.service) << 32 | u64::from(config.hash_seed)) } else { hash };
     let Some(picked) = pool.at(hash, 0) else { return ALLOW };
-    replace(call, protocol, &peer, &picked);
+    let is_new = replace(call, protocol, &peer, &picked);
     count::count(counter);
-    count::flow(frontend.service);
+    if is_new {
+        count::flow(frontend.service);
+    }
     ALLOW
 }
 
@@ -90,11 +92,13 @@ fn concerns<const IPV6: bool>(call: Call<IPV6>, frontend: &FrontendValue, config
     cookie == config.host_netns_cookie
 }
 
+/// Puts the backend in the place of the frontend; whether the socket did not have it before.
 #[inline]
-fn replace<const IPV6: bool>(call: Call<IPV6>, protocol: u8, frontend: &Peer, picked: &Picked) {
+fn replace<const IPV6: bool>(call: Call<IPV6>, protocol: u8, frontend: &Peer, picked: &Picked) -> bool {
     let backend = Peer { address: picked.backend.address, port: picked.backend.port };
-    origin::remember(call, protocol, frontend, picked);
+    let is_new = origin::remember(call, protocol, frontend, picked);
     call.replace(&backend);
+    is_new
 }
 
 #[inline]

@@ -17,9 +17,14 @@ fn key<const IPV6: bool>(call: Call<IPV6>, protocol: u8, peer: &Peer) -> OriginK
     OriginKey { cookie: call.cookie(), address: peer.address, port: peer.port, protocol, pad: [0; 5] }
 }
 
-/// Notes which frontend the socket's backend stands for.
+/// Notes which frontend the socket's backend stands for; whether that is new.
 #[inline]
-pub(super) fn remember<const IPV6: bool>(call: Call<IPV6>, protocol: u8, frontend: &Peer, picked: &Picked) {
+pub(super) fn remember<const IPV6: bool>(
+    call: Call<IPV6>,
+    protocol: u8,
+    frontend: &Peer,
+    picked: &Picked,
+) -> bool {
     let backend = Peer { address: picked.backend.address, port: picked.backend.port };
     let value = OriginValue {
         address: frontend.address,
@@ -28,8 +33,14 @@ pub(super) fn remember<const IPV6: bool>(call: Call<IPV6>, protocol: u8, fronten
         backend: picked.id,
         generation: picked.backend.generation,
     };
+    let key = key(call, protocol, &backend);
+    // SAFETY: the element may be given to another socket, but only once it is the least recently used of all.
+    if unsafe { ORIGINS.get(&key) } == Some(&value) {
+        return false;
+    }
     // A map that evicts is never full.
-    let _full = ORIGINS.insert(key(call, protocol, &backend), value, u64::from(BPF_ANY));
+    let _full = ORIGINS.insert(&key, value, u64::from(BPF_ANY));
+    true
 }
 
 /// `recvmsg()` and `getpeername()`: shows the process the frontend that it named.

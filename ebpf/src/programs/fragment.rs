@@ -1,0 +1,209 @@
+//! Fragments. Only the first has ports: what becomes of it is noted for the others.
+//!
+//! Nobody can hold a packet back here. So one that comes before its first is treated like the last fragmented packet
+//! between the same hosts, which most often is of the same flow. If it is not, the packet is lost, as it would be
+//! without; but its first fragment is then the last one seen, so the one that the sender repeats gets through.
+
+use aya_ebpf::bindings::{
+    BPF_ANY,
+    tcx_action_base::{TCX_DROP, TCX_NEXT},
+};
+use shunt_abi::{
+    counter::Counter,
+    flow::{FORWARD, HAIRPIN, HOST_CLIENT, REVERSE},
+    fragment::{DROPPED, FRESH_TICKS, LATEST},
+    frontend::INSIDE_REJECT,
+    tail::Tail,
+};
+
+use super::continue_in;
+use crate::{
+    count,
+    family::{self, Family, First, FlowValue, FragmentValue},
+    flow::{self, Work},
+    packet::{Packet, Position, Side, Skb},
+};
+
+/// Notes what becomes of the packet that the first fragment in hand, from a backend, belongs to.
+#[inline(never)]
+pub(super) fn remember_reply<F: Family>(work: &Work<F>, flow: &F::FlowValue, is_translated: bool) {
+    let tuple = &work.packet.tuple;
+    note(work, REVERSE, [flow.address(), tuple.destination], flow, is_translated);
+}
+
+/// Notes what becomes of the packet that the first fragment in hand, from a client, belongs to.
+#[inline(never)]
+pub(crate) fn remember<F: Family>(work: &Work<F>, is_translated: bool) {
+    note(work, FORWARD, [work.packet.tuple.source, work.flow.address()], &work.flow, is_translated);
+}
+
+#[inline]
+fn note<F: Family>(
+    work: &Work<F>,
+    direction: u8,
+    [source, destination]: [F::Address; 2],
+    flow: &F::FlowValue,
+    is_translated: bool,
+) {
+    if work.packet.position != Position::First {
+        return;
+    }
+    let dropped = if is_translated { 0 } else { DROPPED };
+    let value = F::fragment_value(&First {
+        source,
+        destination,
+        flags: u32::from(flow.flags()) | dropped,
+        service: flow.service(),
+        last_seen: flow::now(),
+    });
+    // A map that evicts is never full.
+    let _full = F::fragments().insert(F::fragment_key(&work.packet, direction), &value, u64::from(BPF_ANY));
+    if is_translated {
+        let _full = F::fragments().insert(latest(&work.packet, direction), &value, u64::from(BPF_ANY));
+    }
+}
+
+/// Key of the last fragmented packet between the hosts of `packet`.
+#[inline]
+fn latest<F: Family>(packet: &Packet<F>, direction: u8) -> F::FragmentKey {
+    F::fragment_key(&Packet { identification: 0, ..*packet }, direction | LATEST)
+}
+
+/// The hosts' last fragmented packet is the one whose first fragment is in hand; what becomes of it is to be noted.
+#[inline(never)]
+pub(super) fn forget_latest<F: Family>(work: &Work<F>, direction: u8) {
+    let _absent = F::fragments().remove(latest(&work.packet, direction));
+}
+
+/// What is known of the packet that a fragment belongs to.
+struct Found<F: Family> {
+    first: &'static F::FragmentValue,
+    /// By another packet.
+    is_early: bool,
+}
+
+#[inline]
+fn find<F: Family>(work: &Work<F>, direction: u8) -> Option<Found<F>> {
+    if let Some(first) = get::<F>(&F::fragment_key(&work.packet, direction)) {
+        return Some(Found { first, is_early: false });
+    }
+    let first = get::<F>(&latest(&work.packet, direction))?;
+    Some(Found { first, is_early: true })
+}
+
+#[inline(never)]
+fn get<F: Family>(key: &F::FragmentKey) -> Option<&'static F::FragmentValue> {
+    // SAFETY: the element may be given to another packet, but only once it is the least recently used of all.
+    let first = unsafe { F::fragments().get(key) }?;
+    (flow::now().wrapping_sub(first.last_seen()) <= FRESH_TICKS).then_some(first)
+}
+
+#[inline]
+fn count<F: Family>(skb: Skb, found: &Found<F>) {
+    count::count(Counter::Fragment);
+    if found.is_early {
+        count::count(Counter::FragmentEarly);
+    }
+    count::packet(skb, found.first.service());
+}
+
+/// A fragment, not the first, that enters.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "only a program's own body may continue in another")]
+pub(super) fn later_ingress<F: Family>(skb: Skb, work: &mut Work<F>) -> i32 {
+    if let Some(found) = find(work, FORWARD) {
+        return follow(skb, work, &found);
+    }
+    let Some(found) = find(work, REVERSE) else { return without_first(work) };
+    if found.first.flags() & u32::from(HAIRPIN) != 0 {
+        return to_itself(skb, work, &found);
+    }
+    if found.first.flags() & u32::from(HOST_CLIENT) != 0 {
+        return replace_source(skb, work, &found);
+    }
+    TCX_NEXT
+}
+
+/// A fragment, not the first, that leaves.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "only a program's own body may continue in another")]
+pub(super) fn later_egress<F: Family>(skb: Skb, work: &mut Work<F>) -> i32 {
+    if let Some(found) = find(work, REVERSE) {
+        return replace_source(skb, work, &found);
+    }
+    if skb.ingress_interface() != 0 {
+        return TCX_NEXT;
+    }
+    match find(work, FORWARD) {
+        Some(found) => follow(skb, work, &found),
+        None => TCX_NEXT,
+    }
+}
+
+/// A fragment on its way to a backend.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "only a program's own body may continue in another")]
+#[expect(clippy::cast_possible_truncation, reason = "flags of flows, widened")]
+fn follow<F: Family>(skb: Skb, work: &mut Work<F>, found: &Found<F>) -> i32 {
+    let (destination, flags) = (found.first.destination(), found.first.flags());
+    if flags & DROPPED != 0 {
+        return count::drop(Counter::DropFragment);
+    }
+    if F::rewrite_address(skb, &work.packet, Side::Destination, destination).is_err() {
+        return count::drop(Counter::DropRewrite);
+    }
+    count(skb, found);
+    if flow::needs_more(flags as u16) {
+        flow::note_special(work, destination, flags as u16);
+        continue_in::<F>(skb, Tail::Special);
+        return TCX_DROP;
+    }
+    TCX_NEXT
+}
+
+/// A fragment of a backend to itself: both addresses are replaced, and it goes out where it came in.
+#[inline(never)]
+fn to_itself<F: Family>(skb: Skb, work: &mut Work<F>, found: &Found<F>) -> i32 {
+    if found.first.flags() & DROPPED != 0 {
+        return count::drop(Counter::DropFragment);
+    }
+    let (itself, frontend) = (work.packet.tuple.source, found.first.source());
+    if F::rewrite_address(skb, &work.packet, Side::Source, frontend).is_err() {
+        return count::drop(Counter::DropRewrite);
+    }
+    work.packet = F::readdressed(&work.packet, Side::Source, frontend);
+    if F::rewrite_address(skb, &work.packet, Side::Destination, itself).is_err() {
+        return count::drop(Counter::DropRewrite);
+    }
+    count(skb, found);
+    flow::bounce(skb, work.packet.network)
+}
+
+/// A fragment on its way to a client. Those of a backend to itself leave as they should be already.
+#[inline(never)]
+fn replace_source<F: Family>(skb: Skb, work: &Work<F>, found: &Found<F>) -> i32 {
+    let flags = found.first.flags();
+    if flags & u32::from(HAIRPIN) != 0 {
+        return TCX_NEXT;
+    }
+    if flags & DROPPED != 0 {
+        return count::drop(Counter::DropFragment);
+    }
+    if F::rewrite_address(skb, &work.packet, Side::Source, found.first.source()).is_err() {
+        return count::drop(Counter::DropRewrite);
+    }
+    count(skb, found);
+    TCX_NEXT
+}
+
+/// A fragment of which nothing is known. Nothing but Services is behind a cluster IP, so there it cannot be right.
+#[inline(never)]
+fn without_first<F: Family>(work: &Work<F>) -> i32 {
+    if !family::to_frontend_address(&work.packet.tuple) {
+        return TCX_NEXT;
+    }
+    match F::frontend(work.packet.tuple.destination, 0, 0) {
+        Some(address) if address.flags & INSIDE_REJECT != 0 => count::drop(Counter::DropFragment),
+        _ => TCX_NEXT,
+    }
+}
