@@ -1,13 +1,10 @@
-//! Packets of every form: protocols, options, extension headers, link layers, fragments.
+//! Packets of every form: protocols, options, extension headers, link layers, ICMP errors.
 
-use shunt_abi::{
-    frontend::{FrontendValue, INSIDE_REJECT, INTERNAL, WHOLE_ADDRESS},
-    interface::{BRIDGE_PORT, InterfaceValue},
-};
+use shunt_abi::interface::{BRIDGE_PORT, InterfaceValue};
 
 use crate::{
     packet::{ACK, Packet, SCTP, SYN, TCP, UDP, sum},
-    world::{DROP, NEXT, World},
+    world::{NEXT, World},
 };
 
 /// (client, frontend, backend) in both families.
@@ -71,131 +68,6 @@ fn options_and_extension_headers_are_passed_over() {
     }
 }
 
-/// The parts of a built IPv4 or IPv6 packet, cut into fragments of `size` bytes (a multiple of 8).
-fn fragments(packet: &Packet, identification: u16, size: usize) -> Vec<Vec<u8>> {
-    let bytes = packet.build();
-    let v4 = packet.source.is_ipv4();
-    let header = if v4 { 34 } else { 54 };
-    let payload = &bytes[header..];
-    payload
-        .chunks(size)
-        .enumerate()
-        .map(|(index, part)| {
-            let more = (index + 1) * size < payload.len();
-            let mut fragment = bytes[..header].to_vec();
-            let id = identification.to_be_bytes();
-            if v4 {
-                let offset = u16::try_from(index * size / 8).unwrap() | if more { 0x2000 } else { 0 };
-                let total = u16::try_from(20 + part.len()).unwrap();
-                fragment[16..18].copy_from_slice(&total.to_be_bytes());
-                fragment[18..20].copy_from_slice(&id);
-                fragment[20..22].copy_from_slice(&offset.to_be_bytes());
-                fragment[24..26].fill(0);
-                let checksum = !crate::packet::sum(&fragment[14..34]);
-                fragment[24..26].copy_from_slice(&checksum.to_be_bytes());
-            } else {
-                let offset = u16::try_from(index * size).unwrap() | u16::from(more);
-                let length = u16::try_from(8 + part.len()).unwrap();
-                fragment[18..20].copy_from_slice(&length.to_be_bytes());
-                fragment[20] = 44;
-                fragment.extend([packet.protocol, 0]);
-                fragment.extend(offset.to_be_bytes());
-                fragment.extend([0, 0]);
-                fragment.extend(id);
-            }
-            fragment.extend(part);
-            fragment
-        })
-        .collect()
-}
-
-/// The packet that the fragments make, whatever their order.
-fn reassemble(fragments: &[Vec<u8>], like: &Packet) -> Packet {
-    let v4 = like.source.is_ipv4();
-    let mut parts: Vec<_> = fragments
-        .iter()
-        .map(|fragment| {
-            if v4 {
-                assert_eq!(crate::packet::sum(&fragment[14..34]), 0xffff, "header checksum of a fragment");
-                let offset = u16::from_be_bytes([fragment[20], fragment[21]]) & 0x1fff;
-                (usize::from(offset) * 8, fragment[34..].to_vec())
-            } else {
-                let offset = u16::from_be_bytes([fragment[56], fragment[57]]) & 0xfff8;
-                (usize::from(offset), fragment[62..].to_vec())
-            }
-        })
-        .collect();
-    parts.sort();
-    let payload: Vec<u8> = parts.into_iter().flat_map(|(_, part)| part).collect();
-    let mut bytes = fragments[0][..if v4 { 34 } else { 54 }].to_vec();
-    if v4 {
-        bytes[16..18].copy_from_slice(&u16::try_from(20 + payload.len()).unwrap().to_be_bytes());
-        bytes[20..22].fill(0);
-        bytes[24..26].fill(0);
-        let checksum = !crate::packet::sum(&bytes[14..34]);
-        bytes[24..26].copy_from_slice(&checksum.to_be_bytes());
-    } else {
-        bytes[18..20].copy_from_slice(&u16::try_from(payload.len()).unwrap().to_be_bytes());
-        bytes[20] = like.protocol;
-    }
-    bytes.extend(payload);
-    Packet::read(&bytes)
-}
-
-#[test]
-fn fragments_follow_the_first_in_both_directions() {
-    let run = crate::world::Run { ingress_interface: 1, ..Default::default() };
-    for (client, frontend, backend) in FAMILIES {
-        let mut world = World::new();
-        world.service(frontend, UDP, &[backend]);
-        for identification in 1..4 {
-            let sent = Packet { payload: vec![0xab; 3000], ..Packet::udp(client, frontend) };
-            let mut parts = fragments(&sent, identification, 1000);
-            // After the first, any order.
-            parts.swap(1, 3);
-            let outcomes: Vec<_> =
-                parts.iter().map(|part| world.run(shunt_abi::name::INGRESS_PROGRAM, part, run)).collect();
-            assert!(outcomes.iter().all(|outcome| outcome.verdict == NEXT));
-            let translated: Vec<_> = outcomes.into_iter().map(|outcome| outcome.bytes).collect();
-            let arrived = reassemble(&translated, &sent);
-            assert_eq!(arrived, Packet { destination: backend.parse().unwrap(), ..sent.clone() });
-
-            let answer = fragments(&arrived.reply(), identification, 1000);
-            let answered: Vec<_> = answer
-                .iter()
-                .map(|part| world.run(shunt_abi::name::EGRESS_PROGRAM, part, run).bytes)
-                .collect();
-            assert_eq!(reassemble(&answered, &sent), sent.reply());
-        }
-        assert_eq!(world.counts()["fragment"], 3 * 6);
-    }
-}
-
-#[test]
-fn fragments_behind_a_cluster_ip_are_dropped_unless_their_first_one_was_translated() {
-    let run = crate::world::Run { ingress_interface: 1, ..Default::default() };
-    for (client, frontend, _) in FAMILIES {
-        let mut world = World::new();
-        let reject = FrontendValue { flags: INTERNAL | INSIDE_REJECT, ..FrontendValue::default() };
-        world.frontend(frontend, UDP, FrontendValue { flags: INTERNAL, ..FrontendValue::default() });
-        let address: std::net::SocketAddr = frontend.parse().unwrap();
-        world.put_frontend(
-            address.ip(),
-            0,
-            0,
-            FrontendValue { flags: WHOLE_ADDRESS | reject.flags, ..reject },
-        );
-        let sent = Packet { payload: vec![1; 2000], ..Packet::udp(client, frontend) };
-        // Nobody is behind the frontend, so the first is dropped, and with it the second; the other has no first.
-        let dropped = fragments(&sent, 1, 1000);
-        let without_first = fragments(&sent, 2, 1000);
-        for part in [&dropped[0], &dropped[1], &without_first[1]] {
-            assert_eq!(world.run(shunt_abi::name::INGRESS_PROGRAM, part, run).verdict, DROP);
-        }
-        assert_eq!((world.counts()["drop_no_local"], world.counts()["drop_fragment"]), (1, 2));
-    }
-}
-
 #[test]
 fn new_flows_in_frames_for_another_host_are_left_alone_except_for_the_bridge_of_a_port() {
     let bridge = [2, 0, 0, 0, 0, 0x77];
@@ -211,22 +83,8 @@ fn new_flows_in_frames_for_another_host_are_left_alone_except_for_the_bridge_of_
     }
 }
 
-#[test]
-fn fragments_of_others_are_left_alone() {
-    let run = crate::world::Run { ingress_interface: 1, ..Default::default() };
-    let mut world = World::new();
-    world.service("10.96.0.10:80", UDP, &["10.244.2.7:8080"]);
-    let strange = Packet { payload: vec![1; 2000], ..Packet::udp("10.244.1.5:40000", "10.244.9.9:80") };
-    for part in fragments(&strange, 7, 800) {
-        for program in [shunt_abi::name::INGRESS_PROGRAM, shunt_abi::name::EGRESS_PROGRAM] {
-            let outcome = world.run(program, &part, run);
-            assert_eq!((outcome.verdict, outcome.bytes), (NEXT, part.clone()));
-        }
-    }
-}
-
 /// An ICMP error of `kind` from `from` to `to` that quotes `quoted`'s first bytes.
-fn icmp_error(from: &str, to: &str, quoted: &Packet, type_code: [u8; 2]) -> Vec<u8> {
+pub(crate) fn icmp_error(from: &str, to: &str, quoted: &Packet, type_code: [u8; 2]) -> Vec<u8> {
     let inner = &quoted.build()[14..];
     let v4 = quoted.source.is_ipv4();
     let quotation = &inner[..if v4 { 28 } else { 48 }];

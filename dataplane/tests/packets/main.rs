@@ -9,10 +9,13 @@
     reason = "a test that is wrong about its own packet is a test that fails; figures are for whoever asks"
 )]
 
+mod checksums;
 mod choosing;
 mod counting;
+mod coverage;
 mod flows;
 mod forms;
+mod fragments;
 mod lab;
 mod malformed;
 mod packet;

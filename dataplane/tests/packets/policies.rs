@@ -179,7 +179,7 @@ fn ports(client: &str) -> impl Iterator<Item = String> {
     (41_000..41_040).map(move |port| format!("{address}:{port}"))
 }
 
-fn sticky(world: &mut World, frontend: &str, seconds: u32) {
+pub(crate) fn sticky(world: &mut World, frontend: &str, seconds: u32) {
     let value = FrontendValue { affinity_seconds: seconds, ..world.get_frontend(frontend, TCP) };
     world.frontend(frontend, TCP, value);
 }

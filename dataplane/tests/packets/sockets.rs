@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// A child of the cgroup v2 root, removed at the end.
-struct Cgroup(PathBuf);
+pub(crate) struct Cgroup(PathBuf);
 
 impl Cgroup {
     fn new() -> Self {
@@ -85,7 +85,7 @@ fn process_in_the_cgroup() {
     }
 }
 
-fn ask(cgroup: &Cgroup, kind: &str, to: &str) -> String {
+pub(crate) fn ask(cgroup: &Cgroup, kind: &str, to: &str) -> String {
     let join = format!("echo $$ > {}/cgroup.procs && exec \"$@\"", cgroup.0.display());
     let output = Command::new("sh")
         .args(["-c", &join, "sh"])
@@ -100,7 +100,7 @@ fn ask(cgroup: &Cgroup, kind: &str, to: &str) -> String {
 }
 
 /// Listens on loopback addresses of a namespace of its own, with the programs attached to a cgroup.
-fn in_world(body: impl FnOnce(&mut World, &Cgroup) + Send) {
+pub(crate) fn in_world(body: impl FnOnce(&mut World, &Cgroup) + Send) {
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("needs root");
@@ -137,7 +137,8 @@ fn serve(address: &str) {
 }
 
 /// (frontend, backend) in both families.
-const FAMILIES: [(&str, &str); 2] = [("10.96.0.10:80", "127.0.0.7:8080"), ("[fd00:96::10]:80", "[::1]:8080")];
+pub(crate) const FAMILIES: [(&str, &str); 2] =
+    [("10.96.0.10:80", "127.0.0.7:8080"), ("[fd00:96::10]:80", "[::1]:8080")];
 
 #[test]
 fn every_kind_of_socket_talks_to_a_backend_and_sees_the_frontend() {

@@ -94,7 +94,7 @@ fn this_nodes_own_packets_are_answered_too() {
     }
 }
 
-fn with_ranges(world: &mut World) {
+pub(crate) fn with_ranges(world: &mut World) {
     world.configure(|config| {
         config.services4[0] = Range4 {
             network: word("10.96.0.0".parse().unwrap()),
@@ -121,6 +121,20 @@ fn the_wrong_port_of_a_cluster_ip_is_rejected_and_an_unallocated_one_dropped() {
         let nobody = frontend.replace("10]", "11]").replace(".10:", ".11:");
         assert_eq!(world.ingress(&Packet::tcp(client, &nobody, SYN)).verdict, DROP);
         assert_eq!((world.counts()["rejected_port"], world.counts()["drop_unallocated"]), (2, 1));
+    }
+}
+
+#[test]
+fn a_port_that_a_cluster_ip_has_no_longer_is_rejected() {
+    for (client, frontend) in FAMILIES {
+        let mut world = rejecting(frontend, TCP);
+        world.clear();
+        with_ranges(&mut world);
+        let address: std::net::SocketAddr = frontend.parse().unwrap();
+        let value = FrontendValue { flags: WHOLE_ADDRESS | INSIDE_REJECT, ..FrontendValue::default() };
+        world.put_frontend(address.ip(), 0, 0, value);
+        assert_eq!(world.ingress(&Packet::tcp(client, frontend, SYN)).verdict, REDIRECT);
+        assert_eq!(world.counts()["rejected_port"], 1);
     }
 }
 

@@ -17,10 +17,12 @@ use aya::{
 };
 use shunt_abi::{
     address::{mapped_words, word, words},
+    affinity::{AffinityKey4, AffinityKey6, AffinityValue},
     backend::{self, BackendValue},
     config::Config,
     counter::Counter,
     flow::{FlowKey4, FlowKey6, FlowValue4, FlowValue6, REVERSE},
+    fragment::{FragmentKey4, FragmentKey6, FragmentValue4, FragmentValue6},
     frontend::{self, FrontendKey4, FrontendKey6, FrontendValue},
     interface::InterfaceValue,
     known::{self, Bit, Role},
@@ -29,7 +31,7 @@ use shunt_abi::{
     tail::Tail,
 };
 
-use crate::packet::Packet;
+use crate::{checksums, packet::Packet};
 
 static OBJECT: &[u8] = include_bytes_aligned!(env!("SHUNT_DATAPATH_OBJECT_PATH"));
 
@@ -300,7 +302,7 @@ impl World {
         program.attach(cgroup, CgroupAttachMode::Single).unwrap();
     }
 
-    /// Runs a program on bytes.
+    /// Runs a program on bytes. If every checksum was right that can be told, every one of what comes out is.
     pub(crate) fn run(&mut self, program: &str, bytes: &[u8], run: Run) -> Outcome {
         let mut context = [0_u8; SKB_LENGTH];
         for (at, value) in [(SKB_IFINDEX, run.interface), (SKB_INGRESS_IFINDEX, run.ingress_interface)] {
@@ -319,6 +321,10 @@ impl World {
             })
             .unwrap_or_else(|error| panic!("{program} on {bytes:02x?}: {error:?}"));
         data_out.truncate(usize::try_from(result.data_size_out).unwrap());
+        if checksums::wrong(bytes).is_none() {
+            let wrong = checksums::wrong(&data_out);
+            assert_eq!(wrong, None, "checksum that {program} left of {bytes:02x?}: {data_out:02x?}");
+        }
         Outcome {
             verdict: result.return_value.cast_signed(),
             bytes: data_out,
@@ -373,6 +379,36 @@ impl World {
             if key.direction == REVERSE {
                 six.remove(&key).unwrap();
             }
+        }
+    }
+
+    /// Forgets frontends, flows, affinity, fragments, settings and counts, as a world that was just made. (Backends that
+    /// nothing leads to stay, and what may be known.)
+    pub(crate) fn clear(&mut self) {
+        self.empty::<FrontendKey4, FrontendValue>(name::FRONTENDS4);
+        self.empty::<FrontendKey6, FrontendValue>(name::FRONTENDS6);
+        for (four, six) in [(name::FLOWS4, name::FLOWS6), (name::OPENING4, name::OPENING6)] {
+            self.empty::<FlowKey4, FlowValue4>(four);
+            self.empty::<FlowKey6, FlowValue6>(six);
+        }
+        self.empty::<AffinityKey4, AffinityValue>(name::AFFINITY4);
+        self.empty::<AffinityKey6, AffinityValue>(name::AFFINITY6);
+        self.empty::<FragmentKey4, FragmentValue4>(name::FRAGMENTS4);
+        self.empty::<FragmentKey6, FragmentValue6>(name::FRAGMENTS6);
+        self.empty::<u32, InterfaceValue>(name::INTERFACES);
+        let mut counters =
+            PerCpuArray::<_, u64>::try_from(self.bpf.map_mut(name::COUNTERS).unwrap()).unwrap();
+        for counter in Counter::ALL {
+            let zeroes = vec![0; aya::util::nr_cpus().unwrap()];
+            counters.set(counter.index(), zeroes.try_into().unwrap(), 0).unwrap();
+        }
+        self.configure(|config| config.flags = 0);
+    }
+
+    fn empty<K: Pod, V: Pod>(&mut self, name: &str) {
+        let mut map = self.hash::<K, V>(name);
+        for key in map.keys().collect::<Result<Vec<_>, _>>().unwrap() {
+            map.remove(&key).unwrap();
         }
     }
 
