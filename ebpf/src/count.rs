@@ -4,6 +4,7 @@ use aya_ebpf::bindings::tcx_action_base::TCX_DROP;
 use shunt_abi::{config::COUNT_SERVICES, counter::Counter, service::ServiceCounters};
 
 use crate::{
+    log,
     maps::{self, COUNTERS, SERVICES},
     packet::Skb,
 };
@@ -15,6 +16,7 @@ pub(crate) fn count(counter: Counter) {
         // SAFETY: the pointer comes from a map look-up and is this CPU's own.
         unsafe { *value += 1 };
     }
+    log::counted(counter);
 }
 
 /// Counts the reason; the verdict that ends the packet.

@@ -17,6 +17,7 @@
 mod count;
 mod family;
 mod flow;
+mod log;
 mod maps;
 mod packet;
 mod programs;

@@ -14,13 +14,33 @@ use crate::{
 /// The binaries of the BPF crate.
 const OBJECTS: [&str; 2] = ["shunt-datapath", "shunt-probe"];
 
+/// What to build.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Programs that log what becomes of packets, to target/bpf/log: for an agent built with SHUNT_BPF_OBJECTS=target/bpf/log
+    #[arg(long)]
+    log: bool,
+}
+
+/// Builds the objects as the agent embeds them.
+pub(crate) fn run(workspace: &Workspace) -> Result<()> {
+    build(workspace, &Arguments { log: false })
+}
+
 /// Builds the objects. When nothing changed this takes a second and leaves the files as they were, so that the agent is
 /// not built again.
-pub(crate) fn run(workspace: &Workspace) -> Result<()> {
-    process::run(cargo_for_bpf(workspace, "build")?.arg("--locked"))?;
+pub(crate) fn build(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
+    let folder = if arguments.log { "bpf/log" } else { "bpf" };
+    let mut command = cargo_for_bpf(workspace, "build")?;
+    command.arg("--locked");
+    if arguments.log {
+        command.args(["--features", "log"]);
+    }
+    process::run(&mut command)?;
+    fs::create_dir_all(workspace.target(folder))?;
     for object in OBJECTS {
         let built = workspace.target(&format!("bpf/build/bpfel-unknown-none/release/{object}"));
-        copy_if_changed(&built, &workspace.target(&format!("bpf/{object}")))?;
+        copy_if_changed(&built, &workspace.target(&format!("{folder}/{object}")))?;
     }
     Ok(())
 }

@@ -30,7 +30,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Build the BPF programs, with whatever toolchain parts that needs, to under target/bpf
-    BuildEbpf,
+    BuildEbpf(build_ebpf::Arguments),
     /// Show services being load-balanced, in a small cluster of network namespaces (needs root)
     Demo(demo::Arguments),
     /// Run all tests: unit, privileged, packet flows (needs root)
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<()> {
     let workspace = Workspace::locate()?;
     match &arguments.command {
-        Command::BuildEbpf => build_ebpf::run(&workspace),
+        Command::BuildEbpf(arguments) => build_ebpf::build(&workspace, arguments),
         Command::Demo(arguments) => demo::run(&workspace, arguments),
         Command::Test(arguments) => test::run(&workspace, arguments),
         Command::Bench(arguments) => bench::run(&workspace, arguments),

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     count,
     family::{Family, Flow, FlowValue},
-    maps,
+    log, maps,
     packet::Skb,
 };
 
@@ -198,6 +198,7 @@ fn store<F: Family>(work: &mut Work<F>) -> Decision {
     }
     count::count(if segment::is_midstream(&work.packet) { Counter::FlowAdopted } else { Counter::FlowNew });
     count::flow(work.flow.service());
+    log::begun(work);
     Decision::Translate
 }
 
