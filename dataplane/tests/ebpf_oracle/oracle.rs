@@ -131,7 +131,7 @@ fn forwarded(
 }
 
 /// Where kube-proxy masquerades more, the client's address is kept: a reply finds its way back to this node from a local
-/// endpoint, and to a pod or this node from anywhere.
+/// endpoint, and to this node itself from anywhere.
 fn masquerades(
     node: &Node,
     question: &Question,
@@ -141,7 +141,8 @@ fn masquerades(
     let wanted = match source {
         Source::Kept | Source::FromNode => false,
         Source::MasqueradeAll => true,
-        Source::NotAPod | Source::ExternalTraffic => question.client == Client::Outside,
+        Source::NotAPod => question.client == Client::Outside,
+        Source::ExternalTraffic => question.client != Client::Node,
     };
     let scope = expected.frontend.as_ref().map(|frontend| frontend.scope);
     wanted && scope.is_some_and(|scope| scope == Scope::Cluster) && !node.is_local(endpoint)

@@ -46,16 +46,21 @@ fn world_that_knows_pods() -> World {
 }
 
 #[test]
-fn only_outsiders_on_their_way_to_another_node_are_masqueraded() {
+fn only_what_goes_to_another_node_and_does_not_come_from_this_one_for_sure_is_masqueraded() {
     for [pod, outsider, frontend, local, remote] in FAMILIES {
-        for (client, backend, flags, expected) in [
-            (pod, local, LOCAL, 0),
-            (pod, remote, 0, 0),
-            (outsider, local, LOCAL, 0),
-            (outsider, remote, 0, MARK),
+        for (client, kind, backend, flags, expected) in [
+            (pod, INTERNAL, local, LOCAL, 0),
+            (pod, INTERNAL, remote, 0, 0),
+            (pod, 0, local, LOCAL, 0),
+            // It may be a pod of the backend's node.
+            (pod, 0, remote, 0, MARK),
+            (outsider, INTERNAL, local, LOCAL, 0),
+            (outsider, INTERNAL, remote, 0, MARK),
+            (outsider, 0, local, LOCAL, 0),
+            (outsider, 0, remote, 0, MARK),
         ] {
             let mut world = world_that_knows_pods();
-            world.service_with(frontend, TCP, &[backend], flags, MASQUERADE_REMOTE);
+            world.service_with(frontend, TCP, &[backend], flags, MASQUERADE_REMOTE | kind);
             for tcp in [SYN, ACK, ACK] {
                 let outcome = world.ingress(&Packet::tcp(client, frontend, tcp));
                 assert_eq!((outcome.verdict, outcome.mark), (NEXT, expected), "{client} {backend}");

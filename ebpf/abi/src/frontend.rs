@@ -81,7 +81,8 @@ pub const OUTSIDE_REJECT: u32 = 1 << 3;
 pub const RANGES: u32 = 1 << 4;
 /// Every new flow is masqueraded, whoever the client is (masqueradeAll).
 pub const MASQUERADE_ALL: u32 = 1 << 5;
-/// Clients that are neither a local pod nor this node are masqueraded on their way to a remote backend.
+/// Clients that are neither a pod nor this node are masqueraded on their way to a remote backend; without [`INTERNAL`]
+/// pods, too, because those that come from another node look like those of this one.
 pub const MASQUERADE_REMOTE: u32 = 1 << 6;
 /// The key stands for the whole address: traffic for unknown ports is rejected with [`INSIDE_REJECT`], left alone
 /// without (node addresses).

@@ -6,8 +6,8 @@ use shunt_abi::{
     backend,
     config::{ADOPT_MIDSTREAM, Config},
     counter::Counter,
-    flow::{FINISHED, HAIRPIN, HOST_BACKEND, HOST_CLIENT, MASQUERADED, RESET, REVERSE},
-    frontend::{FrontendValue, MASQUERADE_ALL, MASQUERADE_REMOTE, RANGES, SOCKET_ONLY},
+    flow::{FINISHED, FORWARD, HAIRPIN, HOST_BACKEND, HOST_CLIENT, MASQUERADED, RESET, REVERSE},
+    frontend::{FrontendValue, INTERNAL, MASQUERADE_ALL, MASQUERADE_REMOTE, RANGES, SOCKET_ONLY},
 };
 
 use super::{
@@ -163,7 +163,10 @@ fn flags(is_itself: bool, frontend: u32, backend: u16, client: Client) -> u16 {
     if is_itself {
         return HAIRPIN;
     }
-    let remote = client == Client::Outside && backend & backend::LOCAL == 0;
+    // A pod that comes to a node port may be one of another node, to which the backend would reply without us. (Such a
+    // pod's cluster IPs are that node's business.)
+    let returns_unaided = client == Client::Pod && frontend & INTERNAL != 0;
+    let remote = backend & backend::LOCAL == 0 && !returns_unaided;
     let masquerade = frontend & MASQUERADE_ALL != 0 || (frontend & MASQUERADE_REMOTE != 0 && remote);
     host_backend | if masquerade { MASQUERADED } else { 0 }
 }
@@ -176,12 +179,23 @@ fn is_taken<F: Family>(work: &Work<F>) -> bool {
     let Some(present) = (unsafe { F::flows().get(&work.other_key) }) else { return false };
     let tuple = &work.packet.tuple;
     let same = present.address() == tuple.destination && present.port() == tuple.destination_port;
-    if !same && present.flags() & (FINISHED | RESET) == 0 && segment::is_current(present) {
+    let is_open = present.flags() & (FINISHED | RESET) == 0 && segment::is_current(present);
+    if !same && is_open && !was_reset::<F>(work, present) {
         return true;
     }
     // Its own forward half, which nothing leads to any more, is left to the agent.
     let _absent = F::flows().remove(&work.other_key);
     false
+}
+
+/// Whether the client has reset the connection whose reverse half is `reverse`.
+#[inline]
+fn was_reset<F: Family>(work: &Work<F>, reverse: &F::FlowValue) -> bool {
+    let mut tuple = work.packet.tuple;
+    (tuple.destination, tuple.destination_port) = (reverse.address(), reverse.port());
+    // SAFETY: as in `is_taken`.
+    let forward = unsafe { F::flows().get(&F::flow_key(&tuple, FORWARD)) };
+    forward.is_some_and(|forward| forward.flags() & RESET != 0)
 }
 
 /// Stores both halves among the opening flows. (That there is no such flow yet, storing it tells.)
