@@ -69,6 +69,41 @@ pub(super) struct Proxy {
     pub(super) program: PathBuf,
     /// `mode` in its configuration.
     pub(super) mode: String,
+    /// Whether sockets are balanced when they connect; only mode `ebpf` can.
+    pub(super) socket_lb: bool,
+    /// Whether a service with endpoints on another node is there, which may need masquerading.
+    pub(super) remote: bool,
+    /// Whether its control plane is measured too.
+    pub(super) control: bool,
+}
+
+impl Proxy {
+    fn new(lane: &str, program: &Path, mode: &str) -> Self {
+        Self {
+            lane: lane.to_owned(),
+            program: program.to_owned(),
+            mode: mode.to_owned(),
+            socket_lb: false,
+            remote: true,
+            control: true,
+        }
+    }
+
+    /// The three ways of the eBPF dataplane: with services that need no masquerading, by socket and by packet, and with
+    /// one that does, which brings connection tracking.
+    fn ebpf(program: &Path) -> [Self; 3] {
+        let lane = |name| Self::new(name, program, "ebpf");
+        [
+            Self { socket_lb: true, remote: false, ..lane("shunt ebpf") },
+            Self { remote: false, control: false, ..lane("shunt ebpf per-packet") },
+            Self { control: false, ..lane("shunt ebpf masquerading") },
+        ]
+    }
+
+    /// Whether its programs count what they have programmed, in shunt's metrics.
+    pub(super) fn is_shunt(&self) -> bool {
+        self.lane.starts_with("shunt")
+    }
 }
 
 /// The settled form of [`Arguments`].
@@ -92,8 +127,10 @@ pub(super) struct Plan {
     pub(super) outage: Duration,
     /// Cases of the control plane to go through.
     pub(super) cases: Vec<ControlCase>,
-    /// Samples of a datapath measure in one round.
+    /// Samples of a datapath measure in one round, if the lane is fast enough.
     pub(super) samples: usize,
+    /// How long a lane may take for them; also how long rates are counted.
+    pub(super) window: Duration,
     pub(super) verbosity: u8,
     pub(super) output: PathBuf,
 }
@@ -139,6 +176,7 @@ impl Arguments {
                 self.cases.clone()
             },
             samples: pick(2000, 800),
+            window: Duration::from_millis(if quick { 60 } else { 120 }),
             verbosity: self.verbosity,
             output: self.output.clone(),
         })
@@ -147,15 +185,12 @@ impl Arguments {
     fn proxies(&self) -> Result<Vec<Proxy>> {
         let beside = std::env::current_exe().context("finding this program")?.with_file_name("shunt");
         let shunt = existing(self.shunt.as_deref().unwrap_or(&beside), "--shunt")?;
-        let mut proxies =
-            vec![Proxy { lane: "shunt nftables".to_owned(), program: shunt, mode: "nftables".to_owned() }];
+        let mut proxies = vec![Proxy::new("shunt nftables", &shunt, "nftables")];
+        proxies.extend(Proxy::ebpf(&shunt));
         if let Some(path) = &self.kube_proxy {
             let program = existing(path, "--kube-proxy")?;
-            proxies.extend(self.kube_proxy_modes.iter().map(|mode| Proxy {
-                lane: format!("kube-proxy {mode}"),
-                program: program.clone(),
-                mode: mode.clone(),
-            }));
+            let modes = self.kube_proxy_modes.iter();
+            proxies.extend(modes.map(|mode| Proxy::new(&format!("kube-proxy {mode}"), &program, mode)));
         }
         Ok(proxies)
     }

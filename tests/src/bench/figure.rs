@@ -69,6 +69,12 @@ pub struct Figure {
     pub ratio: Option<Ratio>,
     /// Relative to kube-proxy's nftables mode: the program where it was given, else its layout.
     pub peer: Option<Ratio>,
+    /// Relative to `conntrack`, for a lane that cannot do without connection tracking.
+    #[serde(default)]
+    pub floor: Option<Ratio>,
+    /// What has to be known of this figure alone: how it was taken, what the machine was busy with.
+    #[serde(default)]
+    pub conditions: String,
     /// Quantiles and values, for plots.
     pub distribution: Vec<(f64, f64)>,
     /// What `value` (or `peer`, where there is one) should not be above, or below where more is better.
@@ -89,6 +95,8 @@ impl Figure {
             rounds: vec![value],
             ratio: None,
             peer: None,
+            floor: None,
+            conditions: String::new(),
             distribution: Vec::new(),
             target: None,
             target_p99: None,

@@ -20,6 +20,7 @@ mod objects;
 mod program;
 mod report;
 mod samples;
+mod seat;
 mod server;
 mod targets;
 mod terminal;

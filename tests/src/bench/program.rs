@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::arguments::Proxy;
 use super::cpu::Usage;
+use super::seat::Seat;
 use crate::lab::{Process, Surroundings};
 
 /// How a proxy is started on a node.
@@ -19,6 +20,8 @@ pub(super) struct Setup<'a> {
     pub(super) kubeconfig: &'a str,
     /// Addresses of pods, for detecting local traffic.
     pub(super) cluster_cidr: &'a str,
+    /// Whose sockets are balanced, if the proxy does that.
+    pub(super) seat: Option<&'a Seat>,
     pub(super) verbosity: u8,
     /// Where its output goes; replaced if it is there.
     pub(super) log: &'a Path,
@@ -48,6 +51,13 @@ impl Running {
         let mut command = vec![setup.proxy.program.clone().into_os_string()];
         command.extend(["--config".into(), config.into_os_string()]);
         command.extend(["--hostname-override".into(), setup.node.into()]);
+        if setup.proxy.mode == "ebpf" {
+            let sockets = if setup.proxy.socket_lb { "all" } else { "off" };
+            command.extend(["--socket-lb".into(), sockets.into()]);
+        }
+        if let Some(seat) = setup.seat {
+            command.extend(["--cgroup-root".into(), seat.path().into()]);
+        }
         if setup.verbosity > 0 {
             command.extend(["-v".into(), setup.verbosity.to_string().into()]);
         }

@@ -57,7 +57,7 @@ impl Case<'_> {
 pub(super) fn run(plan: &Plan, terminal: &Terminal) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for &services in &plan.services {
-        for proxy in &plan.proxies {
+        for proxy in plan.proxies.iter().filter(|proxy| proxy.control) {
             terminal.say(&format!("control plane, N = {services}, {}", proxy.lane));
             let case = Case { plan, proxy, services, terminal, figures: Vec::new() };
             let found = measure(case).with_context(|| format!("{} at N = {services}", proxy.lane))?;
@@ -69,9 +69,10 @@ pub(super) fn run(plan: &Plan, terminal: &Terminal) -> Result<Vec<Figure>> {
 
 fn measure(mut case: Case<'_>) -> Result<Vec<Figure>> {
     let mut scene = Scene::create(case.services)?;
-    // Sockets belong to the namespace of the thread that opens them.
+    // Sockets belong to the namespace and the cgroup of the thread that opens them.
     let namespace = std::sync::Arc::clone(scene.namespace());
     namespace.run(|| {
+        scene.seat().enter()?;
         go_through(&mut case, &mut scene).with_context(|| format!("last words:\n{}", scene.last_words()))
     })??;
     Ok(case.figures)

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use crate::bench::arguments::{Plan, Proxy};
 use crate::bench::objects;
 use crate::bench::program::{Running, Setup};
+use crate::bench::seat::Seat;
 use crate::bench::server::Api;
 use crate::lab::{Namespace, Setting, Surroundings, ip, unique_name, write_sysctls};
 
@@ -39,6 +40,7 @@ pub(super) struct Scene {
     proxy: Option<Running>,
     api: Api,
     surroundings: Surroundings,
+    seat: Seat,
     namespace: Arc<Namespace>,
     /// Where packets to cluster IPs go that no proxy takes up.
     _nowhere: Namespace,
@@ -70,7 +72,8 @@ impl Scene {
         api.put_all(objects::fillers(0..services, NODE))?;
         api.put(objects::service(MOVING, MOVING_ADDRESS))?;
         api.put(objects::slice(MOVING, &[MOVING_ENDPOINTS], NODE))?;
-        Ok(Self { proxy: None, api, surroundings, namespace, _nowhere: nowhere })
+        let seat = Seat::create()?;
+        Ok(Self { proxy: None, api, surroundings, seat, namespace, _nowhere: nowhere })
     }
 
     /// Starts a proxy.
@@ -82,6 +85,7 @@ impl Scene {
             node: NODE,
             kubeconfig: self.api.kubeconfig(),
             cluster_cidr: POD_RANGE,
+            seat: proxy.socket_lb.then_some(&self.seat),
             verbosity: plan.verbosity,
             log: &log,
         };
@@ -91,6 +95,11 @@ impl Scene {
 
     pub(super) fn namespace(&self) -> &Arc<Namespace> {
         &self.namespace
+    }
+
+    /// The cgroup of the node's processes.
+    pub(super) fn seat(&self) -> &Seat {
+        &self.seat
     }
 
     pub(super) fn api(&self) -> &Api {

@@ -79,13 +79,17 @@ impl Kept {
 
 /// A datagram and its answer, from a fresh socket.
 pub(super) fn datagram(target: SocketAddrV4, server: &Server) -> Result<Duration> {
-    let mut buffer = [0; LENGTH];
     let begun = Instant::now();
     let mut client = socket(Type::DGRAM)?;
     client.connect(&target.into()).with_context(|| format!("connecting to {target}"))?;
-    client.send(&[1; LENGTH]).context("sending a datagram")?;
-    server.answer_datagram()?;
-    client.read_exact(&mut buffer).context("waiting for an answer")?;
+    datagram_from(&mut client, server)?;
     drop(client);
     Ok(begun.elapsed())
+}
+
+/// A datagram and its answer, from a connected socket.
+pub(super) fn datagram_from(client: &mut Socket, server: &Server) -> Result<()> {
+    client.send(&[1; LENGTH]).context("sending a datagram")?;
+    server.answer_datagram()?;
+    client.read_exact(&mut [0; LENGTH]).context("waiting for an answer")
 }

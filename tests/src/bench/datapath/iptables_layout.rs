@@ -4,10 +4,9 @@
 //! connection walks past until its own comes; a chain per service port, a
 //! chain per endpoint; node ports at the end.
 
-use std::fs;
 use std::net::Ipv4Addr;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::lane::MEASURED;
 use super::site::CLUSTER_CIDR;
@@ -71,11 +70,7 @@ COMMIT
 
 /// Replaces the node's ruleset by one for so many services and the measured ones.
 pub(super) fn load(tools: &Surroundings, services: usize) -> Result<()> {
-    let path = tools.directory().join("layout.iptables");
-    fs::write(&path, text(services)).with_context(|| format!("cannot write {}", path.display()))?;
-    let file = path.to_str().context("a path that is not text")?;
-    tools.output("iptables-legacy-restore", &["--wait", "30", file])?;
-    Ok(())
+    super::lane::load(tools, &text(services), "layout.iptables", "iptables-legacy-restore", &["--wait", "30"])
 }
 
 fn text(services: usize) -> String {

@@ -1,5 +1,6 @@
 //! Lanes: machines, and what programs their node.
 
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use crate::bench::objects::{
 };
 use crate::bench::program::{Running, Setup};
 use crate::bench::server::Api;
+use crate::lab::Surroundings;
 
 /// Cluster IPs of the measured services.
 const CLUSTER_IP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
@@ -64,6 +66,8 @@ pub(super) const MEASURED: [Measured; 3] = [
 #[derive(Debug)]
 enum Programmer {
     Nothing,
+    /// Nothing but connection tracking.
+    Conntrack,
     Nftables,
     Iptables,
     Proxy { proxy: Proxy, running: Option<Running>, api: Box<Api>, log: PathBuf, verbosity: u8 },
@@ -77,17 +81,26 @@ pub(super) struct Lane {
     targets: Targets,
     /// Services that fill the node now.
     filled: usize,
+    /// Whether packets pass connection tracking on the node.
+    tracks: bool,
     site: Site,
 }
+
+/// Connection tracking is there for whoever asks for it; this chain is out of the way of what is forwarded.
+const CONNTRACK_RULE: &str = "add table ip floor\nadd chain ip floor output { type filter hook output priority 0; }\n\
+                              add rule ip floor output ct state invalid counter\n";
 
 /// The lanes of a plan.
 pub(super) fn all(plan: &Plan) -> Result<Vec<Lane>> {
     let mut lanes = vec![Lane::new(super::DIRECT, Site::create()?, Programmer::Nothing)];
+    if plan.wants(super::CONNTRACK) {
+        lanes.push(Lane::new(super::CONNTRACK, Site::create()?, Programmer::Conntrack));
+    }
     for proxy in plan.proxies.iter().filter(|proxy| plan.wants(&proxy.lane)) {
         let site = Site::create()?;
         let api = Api::start(site.node().host().namespace())?;
         api.put_all(surroundings(NODE, NODE_ADDRESS, POD_CIDR))?;
-        for measured in &MEASURED {
+        for measured in MEASURED.iter().filter(|measured| proxy.remote || measured.endpoints == LOCAL_PODS) {
             let node = if measured.endpoints == REMOTE_PODS { REMOTE_NODE } else { NODE };
             api.put(match measured.node_ports {
                 None => service(measured.name, measured.cluster_ip),
@@ -117,10 +130,10 @@ pub(super) fn all(plan: &Plan) -> Result<Vec<Lane>> {
 impl Lane {
     fn new(name: &str, site: Site, programmer: Programmer) -> Self {
         let targets = match programmer {
-            Programmer::Nothing => direct(),
+            Programmer::Nothing | Programmer::Conntrack => direct(),
             _ => through_services(),
         };
-        Self { name: name.to_owned(), programmer, targets, filled: 0, site }
+        Self { name: name.to_owned(), programmer, targets, filled: 0, tracks: false, site }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -135,11 +148,26 @@ impl Lane {
         &self.targets
     }
 
+    /// Whether there is a service to measure on a route.
+    pub(super) fn serves(&self, route: Route) -> bool {
+        match &self.programmer {
+            Programmer::Proxy { proxy, .. } => proxy.remote || route != Route::OutsideToRemote,
+            _ => true,
+        }
+    }
+
+    /// What was found out about it when it was programmed.
+    pub(super) fn conditions(&self) -> &'static str {
+        if self.tracks { "connections are tracked on the node" } else { "no connection tracking on the node" }
+    }
+
     /// Brings the node to so many services; returns when the measured ones answer.
     pub(super) fn program(&mut self, services: usize) -> Result<()> {
         let tools = self.site.node().surroundings();
         match &mut self.programmer {
             Programmer::Nothing => {}
+            Programmer::Conntrack if self.filled > 0 => {}
+            Programmer::Conntrack => load(tools, CONNTRACK_RULE, "floor.nft", "nft", &["-f"])?,
             Programmer::Nftables => nftables_layout::load(tools, services)?,
             Programmer::Iptables => iptables_layout::load(tools, services)?,
             Programmer::Proxy { proxy, running, api, log, verbosity } => {
@@ -151,6 +179,7 @@ impl Lane {
                         node: NODE,
                         kubeconfig,
                         cluster_cidr: CLUSTER_CIDR,
+                        seat: proxy.socket_lb.then(|| self.site.seat()),
                         verbosity: *verbosity,
                         log,
                     };
@@ -168,10 +197,14 @@ impl Lane {
             }
         }
         self.filled = services;
-        for route in [Route::PodToPod, Route::OutsideToLocal, Route::OutsideToRemote] {
+        let routes = [Route::PodToPod, Route::OutsideToLocal, Route::OutsideToRemote];
+        for route in routes.into_iter().filter(|route| self.serves(*route)) {
             let target = self.targets.of(route);
             wait_for(&self.site, route, target, SETTLED).with_context(|| format!("{route:?}"))?;
         }
+        // There are the datagrams of a moment ago, if anything.
+        let count = tools.output("cat", &["/proc/sys/net/netfilter/nf_conntrack_count"])?;
+        self.tracks = count.trim() != "0";
         Ok(())
     }
 
@@ -186,8 +219,7 @@ impl Lane {
 
 /// Waits until both protocols are answered, by the right pod.
 fn wait_for(site: &Site, route: Route, target: Target, patience: Duration) -> Result<()> {
-    let (namespace, server) = site.ends(route);
-    namespace.run(|| {
+    site.converse(route, |server| {
         let started = Instant::now();
         loop {
             server.drain()?;
@@ -196,7 +228,22 @@ fn wait_for(site: &Site, route: Route, target: Target, patience: Duration) -> Re
             ensure!(started.elapsed() < patience, "no answer after {patience:?}: {error:#}");
             std::thread::sleep(Duration::from_millis(50));
         }
-    })?
+    })
+}
+
+/// Writes a ruleset and has a tool load it.
+pub(super) fn load(
+    tools: &Surroundings,
+    text: &str,
+    name: &str,
+    program: &str,
+    arguments: &[&str],
+) -> Result<()> {
+    let path = tools.directory().join(name);
+    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    let file = path.to_str().context("a path that is not text")?;
+    tools.output(program, &[arguments, &[file]].concat())?;
+    Ok(())
 }
 
 fn target(address: Ipv4Addr, tcp: u16, udp: u16) -> Target {

@@ -4,17 +4,22 @@ use std::fs;
 use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
+use super::bulk::{Flow, Stream};
 use super::conversation::{Kept, connect, datagram, exchange};
-use super::site::{Route, Server, Site};
+use super::lane::Lane;
+use super::site::Route;
+use crate::bench::arguments::Plan;
 use crate::bench::figure::Unit;
 use crate::bench::samples::Samples;
 
 /// Conversations before the ones that count.
 const WARM_UP: usize = 50;
-/// For how long transactions are counted.
-const RATE_WINDOW: Duration = Duration::from_millis(250);
+/// A lane that is slow does so many at least.
+const FEWEST: usize = 20;
+/// Between two transactions of those that are offered: 2,000 a second.
+const OFFERED_PERIOD: Duration = Duration::from_micros(500);
 
 /// Where the conversations of a lane go to, by route.
 #[derive(Debug, Clone, Copy)]
@@ -47,8 +52,14 @@ enum Kind {
     Exchange,
     Kept,
     Datagram,
+    /// Transactions at a fixed rate, timed from when each was due.
+    Offered,
     /// Transactions per second on one thread, and its processor time for each.
     Rate,
+    /// Bytes per second through one connection, and processor time for a mebibyte.
+    Stream,
+    /// Datagrams per second of one flow, one way, and processor time for each.
+    Packets,
 }
 
 /// A kind of conversation on a route.
@@ -56,13 +67,17 @@ enum Kind {
 pub(super) struct Measure {
     pub(super) name: &'static str,
     kind: Kind,
-    route: Route,
-    /// Second result, of [`Kind::Rate`].
+    pub(super) route: Route,
+    /// Second result, of those that count.
     cpu: Option<&'static str>,
 }
 
 const fn measure(name: &'static str, kind: Kind, route: Route) -> Measure {
     Measure { name, kind, route, cpu: None }
+}
+
+const fn counted(name: &'static str, cpu: &'static str, kind: Kind, route: Route) -> Measure {
+    Measure { name, kind, route, cpu: Some(cpu) }
 }
 
 /// All of them, in the order of the report.
@@ -71,13 +86,23 @@ pub(super) static MEASURES: &[Measure] = &[
     measure("CRR", Kind::Exchange, Route::PodToPod),
     measure("RR", Kind::Kept, Route::PodToPod),
     measure("UDP exchange", Kind::Datagram, Route::PodToPod),
-    Measure { cpu: Some("CPU per CRR"), ..measure("CRR rate", Kind::Rate, Route::PodToPod) },
+    measure("CRR at 2,000/s", Kind::Offered, Route::PodToPod),
+    counted("CRR rate", "CPU per CRR", Kind::Rate, Route::PodToPod),
+    counted("TCP stream, bytes", "CPU per MiB", Kind::Stream, Route::PodToPod),
+    counted("packet rate", "CPU per packet", Kind::Packets, Route::PodToPod),
     measure("NodePort connect, local endpoint", Kind::Connect, Route::OutsideToLocal),
     measure("NodePort CRR, local endpoint", Kind::Exchange, Route::OutsideToLocal),
+    measure("NodePort RR, local endpoint", Kind::Kept, Route::OutsideToLocal),
     measure("NodePort UDP, local endpoint", Kind::Datagram, Route::OutsideToLocal),
     measure("NodePort connect, remote endpoint", Kind::Connect, Route::OutsideToRemote),
     measure("NodePort CRR, remote endpoint", Kind::Exchange, Route::OutsideToRemote),
     measure("NodePort RR, remote endpoint", Kind::Kept, Route::OutsideToRemote),
+    counted(
+        "NodePort packet rate, remote endpoint",
+        "NodePort CPU per packet, remote endpoint",
+        Kind::Packets,
+        Route::OutsideToRemote,
+    ),
 ];
 
 /// What one lane did in one round.
@@ -94,21 +119,36 @@ impl Measure {
     }
 
     /// One block of conversations.
-    pub(super) fn run(&self, site: &Site, targets: &Targets, samples: usize) -> Result<Block> {
-        let (namespace, server) = site.ends(self.route);
-        let target = targets.of(self.route);
-        server.drain()?;
-        namespace.run(|| match self.kind {
-            Kind::Connect => times(samples, || connect(target.tcp, server)),
-            Kind::Exchange => times(samples, || exchange(target.tcp, server)),
-            Kind::Datagram => times(samples, || datagram(target.udp, server)),
+    pub(super) fn run(&self, lane: &Lane, plan: &Plan) -> Result<Block> {
+        let target = lane.targets().of(self.route);
+        let effort = Effort { samples: plan.samples, window: plan.window };
+        lane.site().converse(self.route, |server| match self.kind {
+            Kind::Connect => times(effort, || connect(target.tcp, server)),
+            Kind::Exchange => times(effort, || exchange(target.tcp, server)),
+            Kind::Datagram => times(effort, || datagram(target.udp, server)),
             Kind::Kept => {
                 let mut kept = Kept::open(target.tcp, server)?;
-                times(samples, || kept.exchange())
+                times(effort, || kept.exchange())
             }
-            Kind::Rate => rate(target, server),
-        })?
+            Kind::Offered => offered(effort, || exchange(target.tcp, server)),
+            Kind::Rate => rate(effort, 1.0, WARM_UP, || exchange(target.tcp, server).map(|_| 1)),
+            Kind::Stream => {
+                let mut stream = Stream::open(target.tcp, server)?;
+                rate(effort, Stream::MEBIBYTE, WARM_UP, || stream.pump())
+            }
+            Kind::Packets => {
+                let flow = Flow::open(target.udp, server)?;
+                rate(effort, 1.0, WARM_UP / 10, || flow.burst(server))
+            }
+        })
     }
+}
+
+/// How much one block may do.
+#[derive(Debug, Clone, Copy)]
+struct Effort {
+    samples: usize,
+    window: Duration,
 }
 
 impl Block {
@@ -126,29 +166,55 @@ impl Block {
     }
 }
 
-fn times(count: usize, mut once: impl FnMut() -> Result<Duration>) -> Result<Block> {
+fn times(effort: Effort, mut once: impl FnMut() -> Result<Duration>) -> Result<Block> {
+    let begun = Instant::now();
     for _ in 0..WARM_UP {
         once()?;
     }
     let mut samples = Samples::new()?;
-    for _ in 0..count {
+    for number in 0..effort.samples {
+        if number >= FEWEST && begun.elapsed() > effort.window {
+            break;
+        }
         samples.add(once()?)?;
     }
     Ok(Block::Times(samples))
 }
 
-fn rate(target: Target, server: &Server) -> Result<Block> {
+/// A lane that cannot keep up is not asked less often: what is late counts from when it was due.
+fn offered(effort: Effort, mut once: impl FnMut() -> Result<Duration>) -> Result<Block> {
     for _ in 0..WARM_UP {
-        exchange(target.tcp, server)?;
+        once()?;
+    }
+    let mut samples = Samples::new()?;
+    let mut due = Instant::now();
+    let end = due + effort.window;
+    while due < end {
+        // Spinning: the scheduler's wake-up is not what is measured.
+        while Instant::now() < due {
+            std::hint::spin_loop();
+        }
+        once()?;
+        samples.add(due.elapsed())?;
+        due += OFFERED_PERIOD;
+    }
+    Ok(Block::Times(samples))
+}
+
+/// `per` units are what processor time is given for.
+fn rate(effort: Effort, per: f64, warm_up: usize, mut once: impl FnMut() -> Result<u32>) -> Result<Block> {
+    for _ in 0..warm_up {
+        once()?;
     }
     let (cpu, begun) = (thread_cpu()?, Instant::now());
-    let mut count = 0_u32;
-    while begun.elapsed() < RATE_WINDOW {
-        exchange(target.tcp, server)?;
-        count += 1;
+    let mut count = 0.0;
+    while begun.elapsed() < effort.window {
+        count += f64::from(once()?);
     }
-    let per_second = f64::from(count) / begun.elapsed().as_secs_f64();
-    Ok(Block::Rate { per_second, cpu: thread_cpu()?.saturating_sub(cpu) / count.max(1) })
+    ensure!(count > 0.0, "nothing arrives");
+    let per_second = count / begun.elapsed().as_secs_f64();
+    let cpu = thread_cpu()?.saturating_sub(cpu).mul_f64(per / count);
+    Ok(Block::Rate { per_second, cpu })
 }
 
 /// Processor time of this thread. The way of its packets is part of it.

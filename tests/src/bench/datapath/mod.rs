@@ -6,6 +6,7 @@
 //! every measure, and within a measure through the lanes, in an order that
 //! turns with the rounds. Ratios are taken between neighbours in time.
 
+mod bulk;
 mod conversation;
 mod iptables_layout;
 mod lane;
@@ -20,6 +21,7 @@ use anyhow::{Context, Result};
 
 use super::arguments::Plan;
 use super::figure::{Figure, Key, Ratio, Unit, median};
+use super::machine;
 use super::samples::Samples;
 use super::terminal::Terminal;
 use lane::Lane;
@@ -27,6 +29,10 @@ use measure::{Block, MEASURES, Measure};
 
 /// The lane all others are compared with.
 const DIRECT: &str = "direct";
+/// Plain routing with connection tracking: the floor for lanes that need it.
+const CONNTRACK: &str = "conntrack";
+/// The lane that is compared with that floor.
+const TRACKING: &str = "shunt ebpf masquerading";
 /// kube-proxy's nftables mode, the program and its layout: shunt is compared with the first that is there.
 const PEERS: [&str; 2] = ["kube-proxy nftables", nftables_layout::LANE];
 /// Measures that would show a cost per service.
@@ -42,20 +48,23 @@ pub(super) fn run(plan: &Plan, terminal: &Terminal) -> Result<Vec<Figure>> {
             lane.program(services).with_context(|| format!("{} at N = {services}", lane.name()))?;
         }
         let mut collected = Collected::default();
+        let before = machine::load().0;
         for round in 0..plan.rounds {
             terminal.say(&format!("datapath, N = {services}: round {} of {}", round + 1, plan.rounds));
             for measure in MEASURES {
                 // No lane is always the first.
                 let shift = round % lanes.len().max(1);
-                for lane in lanes.iter().cycle().skip(shift).take(lanes.len()) {
-                    let block = measure.run(lane.site(), lane.targets(), plan.samples);
+                let turn = lanes.iter().cycle().skip(shift).take(lanes.len());
+                for lane in turn.filter(|lane| lane.serves(measure.route)) {
+                    let block = measure.run(lane, plan);
                     let block = block.with_context(|| format!("{}: {}", lane.name(), measure.name))?;
                     collected.add(measure, lane, block)?;
                 }
             }
         }
         lanes.iter_mut().try_for_each(Lane::check)?;
-        figures.extend(collected.figures(services, &lanes));
+        let load = (before, machine::load().0);
+        figures.extend(collected.figures(services, &lanes, load));
     }
     let growth = growth(&figures);
     Ok(figures.into_iter().chain(growth).collect())
@@ -111,10 +120,17 @@ impl Collected {
         Ok(())
     }
 
-    fn figures(&self, services: usize, lanes: &[Lane]) -> Vec<Figure> {
+    fn figures(&self, services: usize, lanes: &[Lane], load: (f64, f64)) -> Vec<Figure> {
         let names = MEASURES.iter().flat_map(Measure::results);
-        let wanted = names.flat_map(|name| lanes.iter().map(move |lane| (name, lane.name())));
-        wanted.filter_map(|(name, lane)| self.figure(services, name, lane)).collect()
+        let wanted = names.flat_map(|name| lanes.iter().map(move |lane| (name, lane)));
+        let figures = wanted.filter_map(|(name, lane)| {
+            let figure = self.figure(services, name, lane.name())?;
+            let rounds = figure.rounds.len();
+            let conditions =
+                format!("{rounds} rounds; {}; load {:.1} to {:.1}", lane.conditions(), load.0, load.1);
+            Some(Figure { conditions, ..figure })
+        });
+        figures.collect()
     }
 
     fn figure(&self, services: usize, measure: &'static str, lane: &str) -> Option<Figure> {
@@ -133,6 +149,7 @@ impl Collected {
         figure.rounds.clone_from(&rounds.values);
         let of = |lane: &str| self.0.get(&(measure, lane.to_owned()));
         figure.ratio = of(DIRECT).filter(|_| lane != DIRECT).map(|direct| rounds.relative_to(direct));
+        figure.floor = of(CONNTRACK).filter(|_| lane == TRACKING).map(|floor| rounds.relative_to(floor));
         let peer = PEERS.into_iter().find_map(of).filter(|_| lane.starts_with("shunt"));
         figure.peer = peer.map(|peer| rounds.relative_to(peer));
         Some(figure)

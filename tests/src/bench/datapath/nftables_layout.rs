@@ -5,10 +5,9 @@
 //! node ports and the masquerading of marked packets are there; firewalls,
 //! affinity and services without endpoints have their maps and hooks, empty.
 
-use std::fs;
 use std::net::Ipv4Addr;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::lane::{MEASURED, Measured};
 use super::site::{CLUSTER_CIDR, NODE_ADDRESS};
@@ -78,11 +77,7 @@ table ip kube-proxy {
 
 /// Replaces the node's ruleset by one for so many services and the measured ones.
 pub(super) fn load(tools: &Surroundings, services: usize) -> Result<()> {
-    let path = tools.directory().join("layout.nft");
-    fs::write(&path, text(services)).with_context(|| format!("cannot write {}", path.display()))?;
-    let file = path.to_str().context("a path that is not text")?;
-    tools.output("nft", &["-f", file])?;
-    Ok(())
+    super::lane::load(tools, &text(services), "layout.nft", "nft", &["-f"])
 }
 
 fn text(services: usize) -> String {

@@ -19,6 +19,7 @@ use anyhow::{Context, Result, ensure};
 use socket2::{Domain, Socket, Type};
 
 use crate::bench::objects::{TCP_TARGET, UDP_TARGET};
+use crate::bench::seat::Seat;
 use crate::lab::{Cluster, Host, Namespace, Node, Pod, PodLink, Setting, write_sysctls};
 
 /// The node that is measured.
@@ -68,6 +69,7 @@ pub(super) struct Site {
     _remote_host: Host,
     node: Node,
     _cluster: Cluster,
+    seat: Seat,
 }
 
 /// Sockets that answer; no thread belongs to them.
@@ -97,8 +99,9 @@ impl Site {
         remote_host.ip(&REMOTE_PODS.map(|address| format!("addr add {address}/32 dev lo")))?;
         remote_host.ip(&["route add default via 192.168.50.11"])?;
         write_sysctls(node.host().namespace(), SYSCTLS)?;
-        let local = Server::open(server.host().namespace(), LOCAL_PODS)?;
-        let remote = Server::open(remote_host.namespace(), REMOTE_PODS)?;
+        let seat = Seat::create()?;
+        let local = Server::open(server.host().namespace(), &seat, LOCAL_PODS)?;
+        let remote = Server::open(remote_host.namespace(), &seat, REMOTE_PODS)?;
         Ok(Self {
             local,
             remote,
@@ -108,6 +111,7 @@ impl Site {
             _remote_host: remote_host,
             node,
             _cluster: cluster,
+            seat,
         })
     }
 
@@ -115,8 +119,26 @@ impl Site {
         &self.node
     }
 
-    /// The namespace a conversation begins in, and the sockets at its end.
-    pub(super) fn ends(&self, route: Route) -> (&Arc<Namespace>, &Server) {
+    /// The cgroup of every pod, and of everybody else here.
+    pub(super) fn seat(&self) -> &Seat {
+        &self.seat
+    }
+
+    /// Has a client at the beginning of a route talk to the sockets at its end.
+    pub(super) fn converse<T: Send>(
+        &self,
+        route: Route,
+        body: impl FnOnce(&Server) -> Result<T> + Send,
+    ) -> Result<T> {
+        let (namespace, server) = self.ends(route);
+        server.drain()?;
+        namespace.run(|| {
+            self.seat.enter()?;
+            body(server)
+        })?
+    }
+
+    fn ends(&self, route: Route) -> (&Arc<Namespace>, &Server) {
         match route {
             Route::PodToPod => (self.client.host().namespace(), &self.local),
             Route::OutsideToLocal => (self.outside.namespace(), &self.local),
@@ -126,8 +148,10 @@ impl Site {
 }
 
 impl Server {
-    fn open(namespace: &Namespace, addresses: [Ipv4Addr; 2]) -> Result<Self> {
+    fn open(namespace: &Namespace, seat: &Seat, addresses: [Ipv4Addr; 2]) -> Result<Self> {
         namespace.run(|| {
+            // Programs for sockets that receive concern servers, too.
+            seat.enter()?;
             let listener = bound(Type::STREAM, Ipv4Addr::UNSPECIFIED, TCP_TARGET)?;
             listener.listen(1024).context("listening")?;
             let [first, second] = addresses.map(|address| bound(Type::DGRAM, address, UDP_TARGET));
@@ -162,6 +186,22 @@ impl Server {
             }
             ensure!(begun.elapsed() < PATIENCE, "no datagram arrives");
         }
+    }
+
+    /// Takes datagrams that have arrived, as many as there are.
+    pub(super) fn take_datagrams(&self) -> Result<u32> {
+        let mut buffer = [std::mem::MaybeUninit::uninit(); 64];
+        let mut taken = 0;
+        for socket in &self.datagrams {
+            loop {
+                match socket.recv(&mut buffer) {
+                    Ok(_) => taken += 1,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(error) => return Err(error).context("taking a datagram"),
+                }
+            }
+        }
+        Ok(taken)
     }
 
     /// Forgets what an earlier conversation that failed may have left.
