@@ -9,6 +9,7 @@ use clap::{Parser, ValueEnum as _};
 /// Measures shunt's control plane and datapath, in network namespaces (needs root).
 #[derive(Debug, Clone, Parser)]
 #[command(name = "cargo xtask bench", disable_help_subcommand = true)]
+#[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
 pub struct Arguments {
     /// Only the control plane: start, changes, churn, memory.
     #[arg(long)]
@@ -16,7 +17,10 @@ pub struct Arguments {
     /// Only the datapath: latencies of connections beside plain routing.
     #[arg(long)]
     datapath: bool,
-    /// Numbers of services, each with two ports and two endpoints [default: 1,1000,10000; quick: 1,1000].
+    /// Only the BPF programs: nanoseconds per packet.
+    #[arg(long)]
+    per_packet: bool,
+    /// Numbers of services, each with two ports and two endpoints [default: 1,1000,10000,30000; quick: 1,10000].
     #[arg(long, value_delimiter = ',')]
     services: Vec<usize>,
     /// Fewer samples: about two minutes.
@@ -108,9 +112,11 @@ impl Proxy {
 
 /// The settled form of [`Arguments`].
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "parts that are wanted or not")]
 pub(super) struct Plan {
     pub(super) control_plane: bool,
     pub(super) datapath: bool,
+    pub(super) per_packet: bool,
     pub(super) quick: bool,
     pub(super) services: Vec<usize>,
     pub(super) proxies: Vec<Proxy>,
@@ -144,12 +150,12 @@ impl Plan {
 
 impl Arguments {
     pub(super) fn plan(&self) -> Result<Plan> {
-        let both = self.control_plane == self.datapath;
+        let all = !(self.control_plane || self.datapath || self.per_packet);
         let quick = self.quick;
         let pick = |thorough, fast| if quick { fast } else { thorough };
         let mut services = self.services.clone();
         if services.is_empty() {
-            services = if quick { vec![1, 1000] } else { vec![1, 1000, 10_000] };
+            services = if quick { vec![1, 10_000] } else { vec![1, 1000, 10_000, 30_000] };
         }
         services.sort_unstable();
         services.dedup();
@@ -159,8 +165,9 @@ impl Arguments {
         let rounds = self.rounds.unwrap_or_else(|| pick(9, 5));
         ensure!(rounds > 0, "--rounds: at least one");
         Ok(Plan {
-            control_plane: both || self.control_plane,
-            datapath: both || self.datapath,
+            control_plane: all || self.control_plane,
+            datapath: all || self.datapath,
+            per_packet: all || self.per_packet,
             quick,
             services,
             proxies: self.proxies()?,

@@ -1,10 +1,11 @@
 //! The benchmark: what shunt costs beside plain routing and beside kube-proxy.
 //!
-//! Two parts, each a folder. `control` starts the real agent against the
+//! Three parts, each a folder. `control` starts the real agent against the
 //! API server of [`crate::apiserver`] and measures how long changes take, and
 //! what they cost. `datapath` sends real packets through namespaces, one
 //! set of them per *lane* (a way to reach the same pod), interleaved, and
-//! compares each lane with plain routing in the same round.
+//! compares each lane with plain routing in the same round. `packets` runs the BPF programs of a real agent on crafted
+//! packets and counts nanoseconds.
 //!
 //! All results are [`Figure`]s in one flat list, keyed by lane, number of
 //! services and measure, with the conditions of the run beside them
@@ -17,6 +18,7 @@ mod datapath;
 mod figure;
 mod machine;
 mod objects;
+mod packets;
 mod program;
 mod report;
 mod samples;
@@ -46,6 +48,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     if plan.datapath {
         let figures = datapath::run(&plan, &terminal).context("datapath")?;
+        report.add(figures);
+    }
+    if plan.per_packet {
+        let figures = packets::run(&plan, &terminal).context("per packet")?;
         report.add(figures);
     }
     report.finish();

@@ -1,6 +1,6 @@
 //! Services and EndpointSlices as a cluster has them, so that reading them costs what it costs there.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde_json::{Value, json};
 
@@ -12,8 +12,8 @@ pub(super) const UDP_PORT: u16 = 53;
 pub(super) const TCP_TARGET: u16 = 8080;
 /// Port of the endpoints, UDP.
 pub(super) const UDP_TARGET: u16 = 5353;
-/// Cluster IPs, for the ServiceCIDR object.
-const SERVICE_CIDR: &str = "10.96.0.0/12";
+/// Cluster IPs of both families, for the ServiceCIDR object.
+const SERVICE_CIDRS: [&str; 2] = ["10.96.0.0/12", "fd00:60::/28"];
 const NAMESPACE: &str = "bench";
 
 /// Service number `index`, of those that fill the cluster: its name.
@@ -47,7 +47,8 @@ pub(super) fn fillers(indices: std::ops::Range<usize>, node: &str) -> impl Itera
 }
 
 /// A ClusterIP service with a TCP and a UDP port.
-pub(super) fn service(name: &str, address: Ipv4Addr) -> Value {
+pub(super) fn service(name: &str, address: impl Into<IpAddr>) -> Value {
+    let address = address.into();
     json!({
         "apiVersion": "v1",
         "kind": "Service",
@@ -61,6 +62,9 @@ pub(super) fn service(name: &str, address: Ipv4Addr) -> Value {
         "spec": {
             "type": "ClusterIP",
             "clusterIP": address,
+            "clusterIPs": [address],
+            "ipFamilyPolicy": "SingleStack",
+            "ipFamilies": [family(address)],
             "selector": {"app.kubernetes.io/name": name},
             "ports": [
                 {"name": "web", "protocol": "TCP", "port": TCP_PORT, "targetPort": TCP_TARGET},
@@ -85,8 +89,10 @@ pub(super) fn node_port_service(name: &str, address: Ipv4Addr, ports: [u16; 2]) 
 }
 
 /// The one EndpointSlice of a service; endpoints are ready and on `node`.
-pub(super) fn slice(service: &str, endpoints: &[Ipv4Addr], node: &str) -> Value {
-    let pod = |address: &Ipv4Addr| {
+pub(super) fn slice<A: Into<IpAddr> + Copy>(service: &str, endpoints: &[A], node: &str) -> Value {
+    let endpoints: Vec<IpAddr> = endpoints.iter().map(|address| (*address).into()).collect();
+    let kind = endpoints.first().map_or("IPv4", |address| family(*address));
+    let pod = |address: &IpAddr| {
         json!({
             "addresses": [address],
             "conditions": {"ready": true, "serving": true, "terminating": false},
@@ -113,13 +119,20 @@ pub(super) fn slice(service: &str, endpoints: &[Ipv4Addr], node: &str) -> Value 
             "managedFields": managed("kube-controller-manager", "discovery.k8s.io/v1",
                                      &["f:addressType", "f:endpoints", "f:ports"]),
         },
-        "addressType": "IPv4",
+        "addressType": kind,
         "endpoints": endpoints.iter().map(pod).collect::<Vec<_>>(),
         "ports": [
             {"name": "web", "protocol": "TCP", "port": TCP_TARGET},
             {"name": "dns", "protocol": "UDP", "port": UDP_TARGET},
         ],
     })
+}
+
+const fn family(address: IpAddr) -> &'static str {
+    match address {
+        IpAddr::V4(_) => "IPv4",
+        IpAddr::V6(_) => "IPv6",
+    }
 }
 
 fn managed(manager: &str, version: &str, fields: &[&str]) -> Value {
@@ -144,7 +157,7 @@ pub(super) fn surroundings(node: &str, address: Ipv4Addr, pods: &str) -> [Value;
         "apiVersion": "networking.k8s.io/v1",
         "kind": "ServiceCIDR",
         "metadata": {"name": "kubernetes"},
-        "spec": {"cidrs": [SERVICE_CIDR]},
+        "spec": {"cidrs": SERVICE_CIDRS},
     });
     [node, range]
 }

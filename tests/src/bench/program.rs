@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use serde_json::json;
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
 
 use super::arguments::Proxy;
 use super::cpu::Usage;
@@ -32,6 +32,8 @@ pub(super) struct Setup<'a> {
 pub(super) struct Running {
     process: Process,
     log: PathBuf,
+    /// The program to ask it by, if it is one that answers.
+    asked: Option<String>,
 }
 
 impl Running {
@@ -62,7 +64,8 @@ impl Running {
             command.extend(["-v".into(), setup.verbosity.to_string().into()]);
         }
         let process = surroundings.start(&command, setup.log)?;
-        Ok(Self { process, log: setup.log.to_owned() })
+        let asked = setup.proxy.is_shunt().then(|| setup.proxy.program.display().to_string());
+        Ok(Self { process, log: setup.log.to_owned(), asked })
     }
 
     pub(super) fn id(&self) -> i32 {
@@ -84,6 +87,25 @@ impl Running {
                 self.tail()
             );
         }
+        Ok(())
+    }
+
+    /// Fails if shunt does not have as many services as there are, all of them programmed. Of other proxies nothing is
+    /// known.
+    pub(super) fn ensure_complete(&self, surroundings: &Surroundings, services: usize) -> Result<()> {
+        let Some(program) = &self.asked else { return Ok(()) };
+        let answer = surroundings.output(program, &["status", "-o", "json"])?;
+        let status: Value = serde_json::from_str(&answer).context("reading the agent's status")?;
+        let number = |pointer: &str| status.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
+        let (known, frontends) = (number("/services"), number("/frontends"));
+        let elements = number("/programmed/elements").max(number("/programmed/frontends"));
+        let refused = status.pointer("/refused").and_then(Value::as_array).map_or(0, Vec::len);
+        let all = u64::try_from(services)?;
+        ensure!(
+            known == all && frontends >= 2 * all && elements >= frontends && refused == 0,
+            "of {all} services {known} are known, with {frontends} frontends; {elements} are in the kernel, {refused} \
+             refused"
+        );
         Ok(())
     }
 

@@ -38,7 +38,7 @@ impl Terminal {
 
     /// All figures, and what to think of them.
     pub(super) fn table(report: &Report) {
-        for section in ["control plane", "datapath"] {
+        for section in ["control plane", "datapath", "per packet"] {
             let figures: Vec<_> = report.figures.iter().filter(|f| f.key.section == section).collect();
             if !figures.is_empty() {
                 println!("\n{section}\n");

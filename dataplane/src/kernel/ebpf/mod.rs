@@ -18,6 +18,7 @@
 //! and destroys sockets (`worker`); both end when the dataplane is dropped.
 
 mod adopt;
+mod attached;
 mod attachments;
 mod audit;
 mod cgroup;
@@ -48,6 +49,7 @@ mod trial;
 mod worker;
 mod write;
 
+pub use attached::{AttachedError, AttachedProgram, Direction, Verdict};
 pub use cleanup::{cleanup, is_present};
 pub use dataplane::Ebpf;
 pub use retire::retire;

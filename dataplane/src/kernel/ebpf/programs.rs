@@ -22,7 +22,7 @@ use super::sys::{self, AttachType};
 use super::trial::Outcome;
 
 /// The object that `cargo xtask build-ebpf` made.
-static OBJECT: &[u8] = include_bytes_aligned!(env!("SHUNT_DATAPATH_OBJECT_PATH"));
+pub(super) static OBJECT: &[u8] = include_bytes_aligned!(env!("SHUNT_DATAPATH_OBJECT_PATH"));
 
 /// Each socket program and where it attaches.
 pub(super) const SOCKET_PROGRAMS: [(&str, AttachType); 8] = {

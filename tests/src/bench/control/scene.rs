@@ -110,6 +110,12 @@ impl Scene {
         self.proxy.as_mut().context("no proxy was started")
     }
 
+    /// Fails if the proxy does not have so many services, all of them programmed.
+    pub(super) fn ensure_complete(&self, services: usize) -> Result<()> {
+        let proxy = self.proxy.as_ref().context("no proxy was started")?;
+        proxy.ensure_complete(&self.surroundings, services)
+    }
+
     pub(super) fn last_words(&self) -> String {
         self.proxy.as_ref().map(Running::tail).unwrap_or_default()
     }

@@ -43,6 +43,8 @@ pub(super) fn measure(case: &mut Case<'_>, scene: &mut Scene, probe: &mut Probe)
     case.single("start to first service", Unit::Nanoseconds, nanoseconds(first.unwrap_or(all)));
     case.single("start to all services", Unit::Nanoseconds, nanoseconds(all));
     settle(scene.proxy()?.id(), PATIENCE)?;
+    // And the one that is moved.
+    scene.ensure_complete(case.services + 1)?;
     let usage = scene.proxy()?.usage()?;
     case.single("CPU to start", Unit::Nanoseconds, nanoseconds(usage.cpu));
     case.single("RSS after sync", Unit::Bytes, as_value(usage.resident));

@@ -64,13 +64,21 @@ pub(super) const MEASURED: [Measured; 3] = [
 
 /// What programs the node. The proxy is stopped before its API server goes.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there are a handful")]
 enum Programmer {
     Nothing,
     /// Nothing but connection tracking.
     Conntrack,
     Nftables,
     Iptables,
-    Proxy { proxy: Proxy, running: Option<Running>, api: Box<Api>, log: PathBuf, verbosity: u8 },
+    Proxy {
+        proxy: Proxy,
+        running: Option<Running>,
+        api: Box<Api>,
+        log: PathBuf,
+        verbosity: u8,
+        barriers: usize,
+    },
 }
 
 /// One lane. Fields are dropped in order.
@@ -116,6 +124,7 @@ pub(super) fn all(plan: &Plan) -> Result<Vec<Lane>> {
             api: Box::new(api),
             log,
             verbosity: plan.verbosity,
+            barriers: 0,
         };
         lanes.push(Lane::new(&proxy.lane, site, programmer));
     }
@@ -170,7 +179,7 @@ impl Lane {
             Programmer::Conntrack => load(tools, CONNTRACK_RULE, "floor.nft", "nft", &["-f"])?,
             Programmer::Nftables => nftables_layout::load(tools, services)?,
             Programmer::Iptables => iptables_layout::load(tools, services)?,
-            Programmer::Proxy { proxy, running, api, log, verbosity } => {
+            Programmer::Proxy { proxy, running, api, log, verbosity, barriers } => {
                 api.put_all(fillers(self.filled..services, NODE))?;
                 if running.is_none() {
                     let kubeconfig = api.kubeconfig();
@@ -194,6 +203,9 @@ impl Lane {
                 wait_for(&self.site, Route::PodToPod, target(barrier, TCP_PORT, UDP_PORT), PATIENCE)
                     .with_context(|| format!("last words:\n{}", running.tail()))?;
                 settle(running.id(), PATIENCE)?;
+                *barriers += 1;
+                let measured = MEASURED.iter().filter(|one| proxy.remote || one.endpoints == LOCAL_PODS);
+                running.ensure_complete(tools, services + measured.count() + *barriers)?;
             }
         }
         self.filled = services;
