@@ -35,7 +35,7 @@ pub struct Arguments {
     /// Modes to run that kube-proxy in.
     #[arg(long, value_delimiter = ',', default_value = "nftables")]
     kube_proxy_modes: Vec<String>,
-    /// Rounds of the datapath part, each going through all lanes [default: 9; quick: 5].
+    /// Rounds of the datapath part, each going through all lanes [default: 7; quick: 3].
     #[arg(long)]
     rounds: Option<usize>,
     /// Lanes of the datapath part besides `direct`, by parts of their names [default: all].
@@ -131,6 +131,8 @@ pub(super) struct Plan {
     pub(super) lanes: Vec<String>,
     /// How long the API server is away.
     pub(super) outage: Duration,
+    /// At which numbers of services that is tried: it takes long, and depends little on them.
+    pub(super) outage_at: Vec<usize>,
     /// Cases of the control plane to go through.
     pub(super) cases: Vec<ControlCase>,
     /// Samples of a datapath measure in one round, if the lane is fast enough.
@@ -162,7 +164,12 @@ impl Arguments {
         let largest = services.last().copied().unwrap_or(0);
         ensure!((1..=60_000).contains(&largest), "--services: numbers are from 1 to 60000");
         ensure!(services.first() != Some(&0), "--services: numbers are from 1 to 60000");
-        let rounds = self.rounds.unwrap_or_else(|| pick(9, 5));
+        let rounds = self.rounds.unwrap_or_else(|| pick(7, 3));
+        let outage_at = match (self.cases.is_empty(), quick) {
+            (true, true) => Vec::new(),
+            (true, false) => services.iter().copied().filter(|number| *number >= 1000).take(1).collect(),
+            (false, _) => services.clone(),
+        };
         ensure!(rounds > 0, "--rounds: at least one");
         Ok(Plan {
             control_plane: all || self.control_plane,
@@ -172,11 +179,12 @@ impl Arguments {
             services,
             proxies: self.proxies()?,
             rounds,
-            changes: pick(250, 60),
-            new_services: pick(50, 15),
-            churn: pick(1000, 250),
+            changes: pick(150, 40),
+            new_services: pick(40, 10),
+            churn: pick(500, 200),
             lanes: self.lanes.clone(),
             outage: Duration::from_secs(if quick { 5 } else { 30 }),
+            outage_at,
             cases: if self.cases.is_empty() {
                 ControlCase::value_variants().to_vec()
             } else {

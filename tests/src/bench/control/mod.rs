@@ -87,6 +87,7 @@ fn go_through(case: &mut Case<'_>, scene: &mut Scene) -> Result<()> {
             ControlCase::Change => change::measure(case, scene, &mut probe, &mut moving)?,
             ControlCase::NewService => new_service::measure(case, scene, &mut probe)?,
             ControlCase::Churn => churn::measure(case, scene, &mut probe, &mut moving)?,
+            ControlCase::Outage if !case.plan.outage_at.contains(&case.services) => {}
             ControlCase::Outage => outage::measure(case, scene, &mut probe, &mut moving)?,
         }
     }

@@ -29,6 +29,7 @@ const NAT_HEAD: &str = "\
 :KUBE-NODEPORTS - [0:0]
 :KUBE-POSTROUTING - [0:0]
 :KUBE-MARK-MASQ - [0:0]
+:KUBE-PROXY-CANARY - [0:0]
 ";
 const NAT_RULES: &str = "\
 -A PREROUTING -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES
@@ -39,7 +40,12 @@ const NAT_RULES: &str = "\
 -A KUBE-POSTROUTING -m comment --comment \"kubernetes service traffic requiring SNAT\" -j MASQUERADE --random-fully
 -A KUBE-MARK-MASQ -j MARK --or-mark 0x4000
 ";
+/// The canaries are there for kube-proxy to notice that its rules were flushed. That of mangle has no rules, and still
+/// brings that table's hooks.
 const FILTER: &str = "\
+*mangle
+:KUBE-PROXY-CANARY - [0:0]
+COMMIT
 *filter
 :INPUT ACCEPT [0:0]
 :FORWARD ACCEPT [0:0]
@@ -48,6 +54,7 @@ const FILTER: &str = "\
 :KUBE-FIREWALL - [0:0]
 :KUBE-FORWARD - [0:0]
 :KUBE-NODEPORTS - [0:0]
+:KUBE-PROXY-CANARY - [0:0]
 :KUBE-PROXY-FIREWALL - [0:0]
 :KUBE-SERVICES - [0:0]
 -A INPUT -m conntrack --ctstate NEW -m comment --comment \"kubernetes load balancer firewall\" -j KUBE-PROXY-FIREWALL
@@ -61,10 +68,10 @@ const FILTER: &str = "\
 -A OUTPUT -m conntrack --ctstate NEW -m comment --comment \"kubernetes load balancer firewall\" -j KUBE-PROXY-FIREWALL
 -A OUTPUT -m conntrack --ctstate NEW -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES
 -A OUTPUT -j KUBE-FIREWALL
--A KUBE-FIREWALL ! -s 127.0.0.0/8 -d 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP
+-A KUBE-FIREWALL -m comment --comment \"block incoming localnet connections\" -d 127.0.0.0/8 ! -s 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP
 -A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP
--A KUBE-FORWARD -m mark --mark 0x4000/0x4000 -j ACCEPT
--A KUBE-FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A KUBE-FORWARD -m comment --comment \"kubernetes forwarding rules\" -m mark --mark 0x4000/0x4000 -j ACCEPT
+-A KUBE-FORWARD -m comment --comment \"kubernetes forwarding conntrack rule\" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
 COMMIT
 ";
 
@@ -113,13 +120,13 @@ impl Layout {
             let chain = self.chain("SVC");
             line!(
                 self.services,
-                "-A KUBE-SERVICES -d {address}/32 -p {protocol} -m comment --comment \"{comment} cluster IP\" \
-                 -m {protocol} --dport {port} -j {chain}"
+                "-A KUBE-SERVICES -m comment --comment \"{comment} cluster IP\" -m {protocol} -p {protocol} -d {address} \
+                 --dport {port} -j {chain}"
             );
             line!(
                 self.rules,
-                "-A {chain} ! -s {CLUSTER_CIDR} -d {address}/32 -p {protocol} -m comment --comment \
-                 \"{comment} cluster IP\" -m {protocol} --dport {port} -j KUBE-MARK-MASQ"
+                "-A {chain} -m comment --comment \"{comment} cluster IP\" -m {protocol} -p {protocol} -d {address} \
+                 --dport {port} ! -s {CLUSTER_CIDR} -j KUBE-MARK-MASQ"
             );
             if let Some(node_port) = node_ports.and_then(|ports| ports.get(number).copied()) {
                 self.node_port(&chain, &comment, protocol, node_port);
@@ -132,7 +139,7 @@ impl Layout {
         let external = self.chain("EXT");
         line!(
             self.node_ports,
-            "-A KUBE-NODEPORTS -p {protocol} -m comment --comment {comment} -m {protocol} --dport {port} -j {external}"
+            "-A KUBE-NODEPORTS -m comment --comment {comment} -m {protocol} -p {protocol} --dport {port} -j {external}"
         );
         line!(
             self.rules,
@@ -154,10 +161,10 @@ impl Layout {
                 self.rules,
                 "-A {service} -m comment --comment \"{comment} -> {endpoint}:{port}\" {chance}-j {chain}"
             );
-            line!(self.rules, "-A {chain} -s {endpoint}/32 -m comment --comment {comment} -j KUBE-MARK-MASQ");
+            line!(self.rules, "-A {chain} -m comment --comment {comment} -s {endpoint} -j KUBE-MARK-MASQ");
             line!(
                 self.rules,
-                "-A {chain} -p {protocol} -m comment --comment {comment} -m {protocol} -j DNAT \
+                "-A {chain} -m comment --comment {comment} -m {protocol} -p {protocol} -j DNAT \
                  --to-destination {endpoint}:{port}"
             );
         }
@@ -186,14 +193,77 @@ fn as_float(number: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::text;
+    use std::collections::BTreeMap;
+    use std::fmt::Write as _;
+
+    use super::*;
 
     #[test]
     fn a_service_port_has_a_rule_and_chains_and_endpoints_are_equally_likely() {
         let text = text(10);
-        assert_eq!(text.matches("-A KUBE-SERVICES -d ").count(), 2 * 13);
+        assert_eq!(text.matches("cluster IP\" -m udp").count(), 2 * 13);
         assert_eq!(text.matches("--probability 0.5000000000 ").count(), 2 * 13);
         assert_eq!(text.matches("--to-destination").count(), 4 * 13);
         assert_eq!(text.matches("-A KUBE-NODEPORTS ").count(), 4);
+    }
+
+    /// Chains of a table with their rules.
+    type Chains<'a> = BTreeMap<&'a str, Vec<&'a str>>;
+
+    fn tables(text: &str) -> BTreeMap<&str, Chains<'_>> {
+        let mut tables: BTreeMap<&str, Chains<'_>> = BTreeMap::new();
+        let mut table = "";
+        for line in text.lines().filter(|line| !line.starts_with('#') && *line != "COMMIT") {
+            if let Some(name) = line.strip_prefix('*') {
+                table = name;
+            } else if let Some(chain) = line.strip_prefix(':') {
+                let name = chain.split(' ').next().unwrap();
+                let before = tables.entry(table).or_default().insert(name, Vec::new());
+                assert_eq!(before, None, "{name} is declared twice");
+            } else {
+                let (chain, rule) = line.strip_prefix("-A ").unwrap().split_once(' ').unwrap();
+                tables.get_mut(table).unwrap().get_mut(chain).expect("a chain that is declared").push(rule);
+            }
+        }
+        tables
+    }
+
+    fn is_named(chain: &str) -> bool {
+        ["KUBE-SVC-", "KUBE-EXT-", "KUBE-SEP-"].iter().any(|kind| chain.starts_with(kind))
+    }
+
+    /// The rules of a chain, each followed by those of the chain it leads to, if that has a name of its own.
+    fn write_chain(chains: &Chains<'_>, chain: &str, depth: usize, text: &mut String) {
+        for rule in &chains[chain] {
+            let target = rule.split("-j ").nth(1).unwrap().split(' ').next().unwrap();
+            let shown = if is_named(target) { rule.replace(&target[9..], "*") } else { (*rule).to_owned() };
+            writeln!(text, "{}{shown}", "  ".repeat(depth)).unwrap();
+            if is_named(target) {
+                write_chain(chains, target, depth + 1, text);
+            }
+        }
+    }
+
+    fn shape(text: &str) -> String {
+        let mut shape = String::new();
+        for (table, chains) in tables(text) {
+            for chain in chains.keys().filter(|chain| !is_named(chain)) {
+                writeln!(shape, "{table} {chain}").unwrap();
+                write_chain(&chains, chain, 1, &mut shape);
+            }
+            writeln!(shape, "{table}: {} chains", chains.len()).unwrap();
+        }
+        shape
+    }
+
+    #[test]
+    fn rules_are_those_of_kube_proxy() {
+        let expected = include_str!("../../../data/bench/iptables.rules");
+        let mut layout = Layout::default();
+        let [first, second, _] = filler_endpoints(0);
+        layout.service("first", filler_address(0), &[first, second], None);
+        let [_, local, _] = &MEASURED;
+        layout.service(local.name, local.cluster_ip, &local.endpoints, local.node_ports);
+        assert_eq!(shape(&layout.text()), shape(expected));
     }
 }
