@@ -206,21 +206,34 @@ fn rate(effort: Effort, per: f64, warm_up: usize, mut once: impl FnMut() -> Resu
     for _ in 0..warm_up {
         once()?;
     }
-    let (cpu, begun) = (thread_cpu()?, Instant::now());
+    let (before, begun) = (Schedule::of_this_thread()?, Instant::now());
     let mut count = 0.0;
     while begun.elapsed() < effort.window {
         count += f64::from(once()?);
     }
     ensure!(count > 0.0, "nothing arrives");
-    let per_second = count / begun.elapsed().as_secs_f64();
-    let cpu = thread_cpu()?.saturating_sub(cpu).mul_f64(per / count);
-    Ok(Block::Rate { per_second, cpu })
+    let (elapsed, after) = (begun.elapsed(), Schedule::of_this_thread()?);
+    // What other programs took is not the lane's.
+    let own = elapsed.saturating_sub(after.waited.saturating_sub(before.waited));
+    let cpu = after.ran.saturating_sub(before.ran).mul_f64(per / count);
+    Ok(Block::Rate { per_second: count / own.as_secs_f64(), cpu })
 }
 
-/// Processor time of this thread. The way of its packets is part of it.
-fn thread_cpu() -> Result<Duration> {
-    let text = fs::read_to_string("/proc/thread-self/schedstat").context("reading a thread's time")?;
-    let time =
-        text.split(' ').next().and_then(|word| word.parse().ok()).context("reading a thread's time")?;
-    Ok(Duration::from_nanos(time))
+/// What the scheduler has counted for a thread.
+#[derive(Debug, Clone, Copy)]
+struct Schedule {
+    /// Processor time. The way of the thread's packets is part of it.
+    ran: Duration,
+    /// Time for which it could have run, and others did.
+    waited: Duration,
+}
+
+impl Schedule {
+    fn of_this_thread() -> Result<Self> {
+        let text = fs::read_to_string("/proc/thread-self/schedstat").context("reading a thread's time")?;
+        let mut words =
+            text.split_whitespace().map_while(|word| word.parse().ok()).map(Duration::from_nanos);
+        let mut next = || words.next().context("reading a thread's time");
+        Ok(Self { ran: next()?, waited: next()? })
+    }
 }
