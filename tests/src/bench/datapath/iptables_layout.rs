@@ -236,7 +236,11 @@ mod tests {
     fn write_chain(chains: &Chains<'_>, chain: &str, depth: usize, text: &mut String) {
         for rule in &chains[chain] {
             let target = rule.split("-j ").nth(1).unwrap().split(' ').next().unwrap();
-            let shown = if is_named(target) { rule.replace(&target[9..], "*") } else { (*rule).to_owned() };
+            let shown = if is_named(target) {
+                rule.replace(target.get(9..).unwrap(), "*")
+            } else {
+                (*rule).to_owned()
+            };
             writeln!(text, "{}{shown}", "  ".repeat(depth)).unwrap();
             if is_named(target) {
                 write_chain(chains, target, depth + 1, text);

@@ -231,8 +231,7 @@ struct Schedule {
 impl Schedule {
     fn of_this_thread() -> Result<Self> {
         let text = fs::read_to_string("/proc/thread-self/schedstat").context("reading a thread's time")?;
-        let mut words =
-            text.split_whitespace().map_while(|word| word.parse().ok()).map(Duration::from_nanos);
+        let mut words = text.split_whitespace().map_while(|word| word.parse().ok()).map(Duration::from_nanos);
         let mut next = || words.next().context("reading a thread's time");
         Ok(Self { ran: next()?, waited: next()? })
     }
