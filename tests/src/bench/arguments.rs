@@ -79,7 +79,12 @@ pub(super) struct Proxy {
     pub(super) remote: bool,
     /// Whether its control plane is measured too.
     pub(super) control: bool,
+    /// The most services it is asked to bear.
+    pub(super) up_to: usize,
 }
+
+/// kube-proxy's first sync takes a minute in its nftables mode at this number of services, and grows faster than that.
+const KUBE_PROXY_UP_TO: usize = 10_000;
 
 impl Proxy {
     fn new(lane: &str, program: &Path, mode: &str) -> Self {
@@ -90,6 +95,7 @@ impl Proxy {
             socket_lb: false,
             remote: true,
             control: true,
+            up_to: usize::MAX,
         }
     }
 
@@ -100,7 +106,7 @@ impl Proxy {
         [
             Self { socket_lb: true, remote: false, ..lane("shunt ebpf") },
             Self { remote: false, control: false, ..lane("shunt ebpf per-packet") },
-            Self { control: false, ..lane("shunt ebpf masquerading") },
+            Self { control: false, ..lane("shunt ebpf per-packet, masquerading") },
         ]
     }
 
@@ -205,7 +211,10 @@ impl Arguments {
         if let Some(path) = &self.kube_proxy {
             let program = existing(path, "--kube-proxy")?;
             let modes = self.kube_proxy_modes.iter();
-            proxies.extend(modes.map(|mode| Proxy::new(&format!("kube-proxy {mode}"), &program, mode)));
+            proxies.extend(modes.map(|mode| Proxy {
+                up_to: KUBE_PROXY_UP_TO,
+                ..Proxy::new(&format!("kube-proxy {mode}"), &program, mode)
+            }));
         }
         Ok(proxies)
     }
@@ -213,4 +222,54 @@ impl Arguments {
 
 fn existing(path: &Path, flag: &str) -> Result<PathBuf> {
     path.canonicalize().with_context(|| format!("{flag}: {} is not there", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(words: &[&str]) -> Plan {
+        let own = std::env::current_exe().unwrap().display().to_string();
+        let words = [&["bench", "--shunt", &own], words].concat();
+        Arguments::try_parse_from(words).unwrap().plan().unwrap()
+    }
+
+    #[test]
+    fn without_a_part_all_parts_are_measured() {
+        let parts = |words| {
+            let plan = plan(words);
+            [plan.control_plane, plan.datapath, plan.per_packet]
+        };
+        assert_eq!(parts(&[]), [true; 3]);
+        assert_eq!(parts(&["--per-packet"]), [false, false, true]);
+        assert_eq!(parts(&["--datapath", "--control-plane"]), [true, true, false]);
+    }
+
+    #[test]
+    fn the_api_server_goes_away_once_in_a_full_run_and_wherever_it_is_asked_for() {
+        assert_eq!(plan(&[]).outage_at, [1000]);
+        assert_eq!(plan(&["--quick"]).outage_at, [0; 0]);
+        assert_eq!(plan(&["--quick", "--cases", "outage", "--services", "7,9"]).outage_at, [7, 9]);
+    }
+
+    #[test]
+    fn lanes_without_remote_endpoints_need_no_connection_tracking() {
+        let plan = plan(&["--kube-proxy", "/proc/self/exe", "--kube-proxy-modes", "nftables,iptables"]);
+        let lanes = |wanted: fn(&Proxy) -> bool| -> Vec<String> {
+            plan.proxies.iter().filter(|proxy| wanted(proxy)).map(|proxy| proxy.lane.clone()).collect()
+        };
+        assert_eq!(lanes(|proxy| !proxy.remote), ["shunt ebpf", "shunt ebpf per-packet"]);
+        assert_eq!(lanes(|proxy| proxy.socket_lb), ["shunt ebpf"]);
+        let controlled = ["shunt nftables", "shunt ebpf", "kube-proxy nftables", "kube-proxy iptables"];
+        assert_eq!(lanes(|proxy| proxy.control), controlled);
+    }
+
+    #[test]
+    fn a_number_of_services_that_cannot_be_is_refused() {
+        for number in ["0", "60001", "5,0"] {
+            let arguments =
+                Arguments::try_parse_from(["bench", "--shunt", "/proc/self/exe", "--services", number]);
+            assert!(arguments.unwrap().plan().unwrap_err().to_string().contains("--services"));
+        }
+    }
 }

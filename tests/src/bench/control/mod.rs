@@ -57,7 +57,8 @@ impl Case<'_> {
 pub(super) fn run(plan: &Plan, terminal: &Terminal) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for &services in &plan.services {
-        for proxy in plan.proxies.iter().filter(|proxy| proxy.control) {
+        let wanted = |proxy: &&Proxy| proxy.control && services <= proxy.up_to;
+        for proxy in plan.proxies.iter().filter(wanted) {
             terminal.say(&format!("control plane, N = {services}, {}", proxy.lane));
             let case = Case { plan, proxy, services, terminal, figures: Vec::new() };
             let found = measure(case).with_context(|| format!("{} at N = {services}", proxy.lane))?;

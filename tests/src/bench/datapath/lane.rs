@@ -157,6 +157,14 @@ impl Lane {
         &self.targets
     }
 
+    /// Whether so many services are not too many for it.
+    pub(super) fn bears(&self, services: usize) -> bool {
+        match &self.programmer {
+            Programmer::Proxy { proxy, .. } => services <= proxy.up_to,
+            _ => true,
+        }
+    }
+
     /// Whether there is a service to measure on a route.
     pub(super) fn serves(&self, route: Route) -> bool {
         match &self.programmer {

@@ -32,7 +32,7 @@ const DIRECT: &str = "direct";
 /// Plain routing with connection tracking: the floor for lanes that need it.
 const CONNTRACK: &str = "conntrack";
 /// The lane that is compared with that floor.
-const TRACKING: &str = "shunt ebpf masquerading";
+const TRACKING: &str = "shunt ebpf per-packet, masquerading";
 /// kube-proxy's nftables mode, the program and its layout: shunt is compared with the first that is there.
 const PEERS: [&str; 2] = ["kube-proxy nftables", nftables_layout::LANE];
 /// Measures that would show a cost per service.
@@ -43,7 +43,7 @@ pub(super) fn run(plan: &Plan, terminal: &Terminal) -> Result<Vec<Figure>> {
     let mut lanes = lane::all(plan)?;
     let mut figures = Vec::new();
     for &services in &plan.services {
-        for lane in &mut lanes {
+        for lane in lanes.iter_mut().filter(|lane| lane.bears(services)) {
             terminal.say(&format!("datapath, N = {services}: programming {}", lane.name()));
             lane.program(services).with_context(|| format!("{} at N = {services}", lane.name()))?;
         }
@@ -55,7 +55,7 @@ pub(super) fn run(plan: &Plan, terminal: &Terminal) -> Result<Vec<Figure>> {
                 // No lane is always the first.
                 let shift = round % lanes.len().max(1);
                 let turn = lanes.iter().cycle().skip(shift).take(lanes.len());
-                for lane in turn.filter(|lane| lane.serves(measure.route)) {
+                for lane in turn.filter(|lane| lane.serves(measure.route) && lane.bears(services)) {
                     let block = measure.run(lane, plan);
                     let block = block.with_context(|| format!("{}: {}", lane.name(), measure.name))?;
                     collected.add(measure, lane, block)?;

@@ -10,7 +10,7 @@ use shunt::kernel::ebpf::{AttachedProgram, Direction};
 
 use super::packet::{ACK, SYN, Segment, destination};
 use super::scene::Scene;
-use super::{Manner, Measured};
+use super::{MANY, Manner, Measured, ONE_HOT, ONE_SINGLE};
 use crate::bench::samples::Samples;
 
 /// Runs within one hot test run, and how many of those.
@@ -84,7 +84,7 @@ impl Bench {
         let trial = self.trial(direction);
         let once = trial.run(&frame, 1)?;
         ensure!((once.code, &once.packet) == (NEXT, &frame), "{name}: the packet does not stay as it is");
-        let mut measured = Measured::new(name, Manner::Hot);
+        let mut measured = Measured::new(name, ONE_HOT, Manner::Hot);
         for _ in 0..SERIES {
             let empty = nanoseconds(self.empty.time(&self.stranger, REPEAT)?);
             measured.add(nanoseconds(trial.time(&frame, REPEAT)?), empty, u64::from(REPEAT));
@@ -102,8 +102,8 @@ impl Bench {
 
     /// First and second packet of every flow, spread over the services.
     fn begin_flows(&mut self, scene: &Scene, services: usize) -> Result<Vec<Flow>> {
-        let mut first = Measured::new("first packet", Manner::Single);
-        let mut second = Measured::new("second packet, which establishes", Manner::Single);
+        let mut first = Measured::new("first packet", MANY, Manner::Single);
+        let mut second = Measured::new("second packet", MANY, Manner::Single);
         let mut flows = Vec::with_capacity(FLOWS);
         for series in 0..SERIES {
             let (mut begun, mut established) = (Samples::new()?, Samples::new()?);
@@ -140,16 +140,17 @@ impl Bench {
         let back = self.egress.run(&flow.reply, 1)?;
         ensure!(back.code == NEXT && back.packet != flow.reply, "a reply is not translated");
         let again = || std::iter::repeat_n(flow, SINGLES);
+        let one = |name| (name, ONE_SINGLE);
         let forth =
-            self.single("established, one flow", Direction::Ingress, || again().map(|flow| &flow.request))?;
-        let back = self.single("reply, one flow", Direction::Egress, || again().map(|flow| &flow.reply))?;
+            self.single(one("established"), Direction::Ingress, || again().map(|flow| &flow.request))?;
+        let back = self.single(one("reply"), Direction::Egress, || again().map(|flow| &flow.reply))?;
         self.found.extend([forth, back]);
         flows.shuffle(&mut SmallRng::seed_from_u64(1));
         let all = || flows.iter();
-        let name = "established, 100,000 flows";
-        let forth = self.single(name, Direction::Ingress, || all().map(|flow| &flow.request))?;
-        let name = "reply, 100,000 flows";
-        let back = self.single(name, Direction::Egress, || all().map(|flow| &flow.reply))?;
+        let many = |name| (name, MANY);
+        let forth =
+            self.single(many("established"), Direction::Ingress, || all().map(|flow| &flow.request))?;
+        let back = self.single(many("reply"), Direction::Egress, || all().map(|flow| &flow.reply))?;
         self.found.extend([forth, back]);
         Ok(())
     }
@@ -159,7 +160,8 @@ impl Bench {
         let frame = segment.frame(self.hardware);
         let answer = self.ingress.run(&frame, 1)?;
         ensure!(answer.code == REDIRECTED, "the frontend without endpoints is not rejected: {}", answer.code);
-        let rejected = self.single("reject", Direction::Ingress, || std::iter::repeat_n(&frame, SINGLES))?;
+        let rejected =
+            self.single(("reject", ONE_SINGLE), Direction::Ingress, || std::iter::repeat_n(&frame, SINGLES))?;
         self.found.push(rejected);
         Ok(())
     }
@@ -167,11 +169,11 @@ impl Bench {
     /// Series of runs, each on a fresh copy of its packet.
     fn single<'a, F: Iterator<Item = &'a Vec<u8>>>(
         &self,
-        name: &str,
+        (name, flows): (&str, &'static str),
         direction: Direction,
         frames: impl Fn() -> F,
     ) -> Result<Measured> {
-        let mut measured = Measured::new(name, Manner::Single);
+        let mut measured = Measured::new(name, flows, Manner::Single);
         for _ in 0..SERIES.div_ceil(2) {
             let empty = self.empty_single()?;
             let samples = single(self.trial(direction), frames())?;

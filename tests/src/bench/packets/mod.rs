@@ -40,6 +40,11 @@ pub(super) fn run(plan: &Plan, terminal: &Terminal) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
+/// Lanes: one packet again and again, hot; the same, a fresh packet each time; packets of many flows.
+const ONE_HOT: &str = "one flow";
+const ONE_SINGLE: &str = "one flow, single";
+const MANY: &str = "100,000 flows";
+
 /// How a case was run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Manner {
@@ -51,6 +56,8 @@ enum Manner {
 #[derive(Debug)]
 struct Measured {
     name: String,
+    /// How many flows, and how they were gone through.
+    flows: &'static str,
     manner: Manner,
     /// Medians of the series, net of the empty program just before.
     net: Vec<f64>,
@@ -60,8 +67,8 @@ struct Measured {
 }
 
 impl Measured {
-    fn new(name: &str, manner: Manner) -> Self {
-        Self { name: name.to_owned(), manner, net: Vec::new(), empty: Vec::new(), samples: 0 }
+    fn new(name: &str, flows: &'static str, manner: Manner) -> Self {
+        Self { name: name.to_owned(), flows, manner, net: Vec::new(), empty: Vec::new(), samples: 0 }
     }
 
     fn add(&mut self, gross: f64, empty: f64, samples: u64) {
@@ -73,9 +80,9 @@ impl Measured {
     fn figure(self, family: Family, services: usize) -> Figure {
         let key = Key {
             section: "per packet".to_owned(),
-            measure: self.name,
+            measure: format!("{}, {}", self.name, family.name()),
             services,
-            lane: format!("shunt ebpf {}", family.name()),
+            lane: self.flows.to_owned(),
         };
         let empty = median(&self.empty);
         let manner = match self.manner {
@@ -88,5 +95,23 @@ impl Measured {
             rounds: self.net.clone(),
             ..Figure::single(key, Unit::Nanoseconds, median(&self.net))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_series_is_net_of_the_empty_program_just_before_it() {
+        let mut measured = Measured::new("reply", MANY, Manner::Single);
+        for (gross, empty) in [(130.0, 50.0), (170.0, 80.0), (150.0, 60.0)] {
+            measured.add(gross, empty, 1000);
+        }
+        let figure = measured.figure(Family::V6, 10);
+        assert_eq!((figure.value, figure.samples), (90.0, 3000));
+        assert_eq!(figure.rounds, [80.0, 90.0, 90.0]);
+        assert_eq!((figure.key.measure.as_str(), figure.key.lane.as_str()), ("reply, IPv6", MANY));
+        assert!(figure.conditions.contains("60 ns"), "{}", figure.conditions);
     }
 }
