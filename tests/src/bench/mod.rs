@@ -16,6 +16,7 @@ mod control;
 mod cpu;
 mod datapath;
 mod figure;
+mod goal;
 mod machine;
 mod objects;
 mod packets;
@@ -24,11 +25,13 @@ mod report;
 mod samples;
 mod seat;
 mod server;
+mod statistics;
 mod targets;
 mod terminal;
 
 pub use arguments::Arguments;
-pub use figure::{Figure, Key, Unit};
+pub use figure::{Figure, Key, Ratio, Unit};
+pub use goal::{Goal, Subject, Verdict};
 pub use machine::Machine;
 pub use report::{Conditions, Report};
 

@@ -12,7 +12,7 @@ use super::machine::{self, Machine};
 use super::targets;
 
 /// Raised when a reader of old reports would misunderstand new ones.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// How the figures came about.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -98,10 +98,12 @@ impl Report {
                 "other programs were running: load {load:.2} on {cpus} processors at the start"
             ));
         }
-        let noisy = self.figures.iter().filter(|figure| figure.ratio.is_some_and(is_wide)).count();
+        let noisy = self.figures.iter().filter(|figure| figure.ratio.is_some() && figure.noisy).count();
         if noisy > 0 {
             let all = self.figures.iter().filter(|figure| figure.ratio.is_some()).count();
-            doubts.push(format!("{noisy} of {all} ratios differ by more than 15 % from round to round"));
+            doubts.push(format!(
+                "{noisy} of {all} ratios are unsure by more than 10 %: their rounds lie too far apart"
+            ));
         }
         doubts
     }
@@ -113,11 +115,6 @@ impl Report {
         let text = serde_json::to_string_pretty(self).context("writing the report as JSON")?;
         fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
     }
-}
-
-/// Rounds so far apart that the median means little.
-pub(super) fn is_wide(ratio: super::figure::Ratio) -> bool {
-    ratio.range.1 - ratio.range.0 > 0.15 * ratio.median
 }
 
 fn now() -> String {

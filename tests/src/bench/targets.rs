@@ -1,14 +1,22 @@
-//! What the nftables dataplane is to reach: figures at or below what the best
-//! mode of kube-proxy reaches on the reference machine, or far below.
+//! What shunt is to reach: figures at or below what the best mode of
+//! kube-proxy reaches on the reference machine, or far below; for the eBPF
+//! lanes, hardly more than plain routing.
+//!
+//! Lanes are told apart by how their names begin: `shunt nftables`, `shunt
+//! ebpf` (services on sockets, connections inside the cluster are not
+//! translated at all) and `shunt ebpf per-packet`.
 
 use super::figure::{Figure, Unit};
+use super::goal::{Goal, Subject};
 
 const MILLISECOND: f64 = 1e6;
 const SECOND: f64 = 1e9;
 const MEBIBYTE: f64 = 1_048_576.0;
 
-/// Measures of the control plane: median, and 99th percentile where it counts.
-const CONTROL_PLANE: [(&str, f64, Option<f64>); 8] = [
+/// A measure of the control plane, with what its median and its 99th percentile should be at most.
+type Bounds = (&'static str, f64, Option<f64>);
+
+const NFTABLES_CONTROL_PLANE: [Bounds; 8] = [
     ("one change, over the watch", 5.0 * MILLISECOND, Some(20.0 * MILLISECOND)),
     ("new service", 25.0 * MILLISECOND, None),
     ("change during 50 changes/s", 50.0 * MILLISECOND, Some(50.0 * MILLISECOND)),
@@ -18,29 +26,146 @@ const CONTROL_PLANE: [(&str, f64, Option<f64>); 8] = [
     ("first change after API outage", 2.0 * SECOND, None),
     ("failed connections in API outage", 0.0, None),
 ];
+const EBPF_CONTROL_PLANE: [Bounds; 8] = [
+    ("one change, over the watch", 2.0 * MILLISECOND, Some(10.0 * MILLISECOND)),
+    ("new service", 15.0 * MILLISECOND, None),
+    ("change during 50 changes/s", 25.0 * MILLISECOND, Some(25.0 * MILLISECOND)),
+    ("CPU for 1,000 changes", 0.5 * SECOND, None),
+    ("start to all services", SECOND, None),
+    ("RSS after sync", 90.0 * MEBIBYTE, None),
+    ("first change after API outage", 2.0 * SECOND, None),
+    ("failed connections in API outage", 0.0, None),
+];
+/// With one service only.
+const SMALL_RSS: f64 = 25.0 * MEBIBYTE;
 
-/// The datapath is nowhere slower than that of kube-proxy's nftables mode, in the same round; this much is noise.
+/// Nowhere slower than kube-proxy's nftables mode, in the same round; this much is noise.
 const NOISE: f64 = 0.02;
 /// A connection costs the same however many services there are.
 const GROWTH: f64 = 1.03;
 
-/// Sets the targets of a figure of shunt's nftables lane.
+/// Ratios to plain routing, at most: with services on sockets, and for each packet.
+const BESIDE_DIRECT: [(&str, Option<f64>, f64); 5] = [
+    ("connect", Some(1.01), 1.05),
+    ("CRR", Some(1.01), 1.04),
+    ("RR", Some(1.0), 1.04),
+    ("UDP exchange", Some(1.03), 1.05),
+    ("NodePort connect, local endpoint", None, 1.05),
+];
+/// Processor time of a transaction beside kube-proxy's nftables mode: with services on sockets, and for each packet.
+const CPU: (f64, f64) = (0.80, 0.85);
+
+/// One run of a program, net of the empty one: parts of the measure's name, nanoseconds at most (IPv4, hot).
+const PER_PACKET: [(&str, f64); 4] =
+    [("established", 80.0), ("reply", 60.0), ("not ours", 30.0), ("first packet", 300.0)];
+/// IPv6 may take this much longer.
+const IPV6: f64 = 1.3;
+
+/// Judges a figure by what is to be reached.
 pub(super) fn apply(figure: &mut Figure) {
-    if figure.key.lane != "shunt nftables" {
-        return;
-    }
+    let goals = match figure.key.section.as_str() {
+        "per packet" => per_packet(figure),
+        _ if figure.key.lane.starts_with("shunt nftables") => nftables(figure),
+        _ if figure.key.lane.starts_with("shunt ebpf") => ebpf(figure),
+        _ => Vec::new(),
+    };
+    figure.judge(goals);
+}
+
+fn nftables(figure: &Figure) -> Vec<Goal> {
+    let mut goals = control_plane(figure, &NFTABLES_CONTROL_PLANE);
+    goals.extend(growth(figure));
+    goals.extend(figure.peer.map(|_| beside_peer(figure)));
+    goals
+}
+
+fn ebpf(figure: &Figure) -> Vec<Goal> {
+    let mut goals = control_plane(figure, &EBPF_CONTROL_PLANE);
+    goals.extend(growth(figure));
+    let per_packet = figure.key.lane.contains("packet");
     let measure = figure.key.measure.as_str();
-    if let Some((_, target, tail)) = CONTROL_PLANE.iter().find(|(name, ..)| *name == measure) {
-        figure.target = Some(*target);
-        figure.target_p99 = *tail;
+    let direct = BESIDE_DIRECT.iter().find(|(name, ..)| *name == measure);
+    goals.extend(direct.and_then(|(_, on_sockets, each_packet)| {
+        let bound = if per_packet { Some(*each_packet) } else { *on_sockets };
+        bound.map(|bound| Goal::new(Subject::Direct, bound))
+    }));
+    if measure.starts_with("CPU per") {
+        goals.push(Goal::new(Subject::Peer, if per_packet { CPU.1 } else { CPU.0 }));
+    } else if measure.contains("remote endpoint") {
+        goals.push(beside_peer(figure));
     }
-    if figure.peer.is_some() {
-        figure.target = Some(if figure.unit.less_is_better() { 1.0 + NOISE } else { 1.0 - NOISE });
+    goals
+}
+
+fn control_plane(figure: &Figure, bounds: &[Bounds]) -> Vec<Goal> {
+    let key = &figure.key;
+    let Some((name, bound, tail)) = bounds.iter().find(|(name, ..)| *name == key.measure) else {
+        return Vec::new();
+    };
+    let small = key.services == 1 && name.starts_with("RSS");
+    let value = Goal::new(Subject::Value, if small { SMALL_RSS } else { *bound });
+    std::iter::once(value).chain(tail.map(|tail| Goal::new(Subject::P99, tail))).collect()
+}
+
+fn growth(figure: &Figure) -> Option<Goal> {
+    (figure.unit == Unit::Ratio).then(|| Goal::new(Subject::Value, GROWTH))
+}
+
+fn beside_peer(figure: &Figure) -> Goal {
+    let less = figure.unit.less_is_better();
+    Goal::new(Subject::Peer, if less { 1.0 + NOISE } else { 1.0 - NOISE })
+}
+
+fn per_packet(figure: &Figure) -> Vec<Goal> {
+    let measure = figure.key.measure.as_str();
+    let found = PER_PACKET.iter().find(|(name, _)| measure.contains(name));
+    let hot = figure.unit == Unit::Nanoseconds && !figure.key.lane.contains("100,000");
+    let factor = if measure.contains("IPv6") { IPV6 } else { 1.0 };
+    found.filter(|_| hot).map(|(_, bound)| Goal::new(Subject::Value, bound * factor)).into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::figure::{Key, Ratio};
+    use crate::bench::goal::Verdict;
+
+    fn figure(section: &str, measure: &str, lane: &str, value: f64) -> Figure {
+        let key = Key { section: section.into(), measure: measure.into(), services: 1000, lane: lane.into() };
+        Figure::single(key, Unit::Nanoseconds, value)
     }
-    if figure.unit == Unit::Ratio {
-        figure.target = Some(GROWTH);
+
+    fn bounds(mut figure: Figure) -> Vec<(Subject, f64)> {
+        apply(&mut figure);
+        figure.goals.iter().map(|goal| (goal.of, goal.bound)).collect()
     }
-    if figure.target.is_some() && figure.unit == Unit::Bytes && figure.key.services == 1 {
-        figure.target = Some(25.0 * MEBIBYTE);
+
+    #[test]
+    fn each_lane_has_goals_of_its_own() {
+        let change = |lane| bounds(figure("control plane", "new service", lane, 1.0));
+        assert_eq!(change("shunt nftables"), [(Subject::Value, 25e6)]);
+        assert_eq!(change("shunt ebpf"), [(Subject::Value, 15e6)]);
+        assert_eq!(change("kube-proxy nftables"), []);
+    }
+
+    #[test]
+    fn packets_are_to_cost_little_more_than_routing() {
+        let connect = |lane| {
+            let steady = Some(Ratio::between(&[1.03; 5], &[1.0; 5]));
+            let mut figure = Figure { ratio: steady, ..figure("datapath", "connect", lane, 1.0) };
+            apply(&mut figure);
+            figure.verdict()
+        };
+        assert_eq!(connect("shunt ebpf"), Some(Verdict::Missed));
+        assert_eq!(connect("shunt ebpf per-packet"), Some(Verdict::Met));
+    }
+
+    #[test]
+    fn only_hot_runs_of_programs_have_goals() {
+        let case = |measure, lane| bounds(figure("per packet", measure, lane, 50.0));
+        assert_eq!(case("established, IPv4", "one flow"), [(Subject::Value, 80.0)]);
+        assert_eq!(case("reply, IPv6", "one flow"), [(Subject::Value, 78.0)]);
+        assert_eq!(case("established, IPv4", "100,000 flows"), []);
+        assert_eq!(case("rejected, IPv4", "one flow"), []);
     }
 }

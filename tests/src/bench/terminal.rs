@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::figure::{Figure, Unit};
-use super::report::{Report, is_wide};
+use super::goal::{Subject, Verdict};
+use super::report::Report;
 
 /// Where the benchmark says what it does: progress on standard error, results on standard output.
 #[derive(Debug)]
@@ -46,9 +47,9 @@ impl Terminal {
             }
         }
         println!();
-        let missed = report.figures.iter().filter(|figure| figure.meets_target() == Some(false)).count();
-        let aimed = report.figures.iter().filter(|figure| figure.target.is_some()).count();
-        println!("targets met: {} of {aimed}", aimed - missed);
+        let met = report.figures.iter().filter(|figure| figure.verdict() == Some(Verdict::Met)).count();
+        let aimed = report.figures.iter().filter(|figure| !figure.goals.is_empty()).count();
+        println!("goals met: {met} of {aimed}");
         for doubt in report.doubts() {
             println!("doubtful: {doubt}");
         }
@@ -81,7 +82,7 @@ fn row(figure: &Figure) -> String {
     let ratio = figure.ratio.map(|ratio| format!("{:.3}", ratio.median)).unwrap_or_default();
     let peer = figure.peer.map(|peer| format!("{:.3}", peer.median)).unwrap_or_default();
     let range = figure.ratio.map_or_else(String::new, |ratio| {
-        let noisy = if is_wide(ratio) { "~" } else { "" };
+        let noisy = if ratio.is_noisy() { "~" } else { "" };
         format!("{noisy}{:.2}-{:.2}", ratio.range.0, ratio.range.1)
     });
     let line = format!(
@@ -96,10 +97,17 @@ fn row(figure: &Figure) -> String {
 }
 
 fn target(figure: &Figure) -> String {
-    let (Some(target), Some(met)) = (figure.target, figure.meets_target()) else { return String::new() };
-    let shown = if figure.peer.is_some() { format!("{target:.2}") } else { show(figure.unit, target) };
-    let tail = figure.target_p99.map(|p99| format!(" / {}", show(figure.unit, p99))).unwrap_or_default();
-    format!("{} {shown}{tail}", if met { "met" } else { "MISSED" })
+    let Some(verdict) = figure.verdict() else { return String::new() };
+    let shown = figure.goals.iter().map(|goal| match goal.of {
+        Subject::Value | Subject::P99 => show(figure.unit, goal.bound),
+        Subject::Direct | Subject::Peer => format!("{:.2}", goal.bound),
+    });
+    let verdict = match verdict {
+        Verdict::Met => "met",
+        Verdict::Open => "OPEN",
+        Verdict::Missed => "MISSED",
+    };
+    format!("{verdict} {}", shown.collect::<Vec<_>>().join(" / "))
 }
 
 /// A value with its unit, three digits.
@@ -112,6 +120,8 @@ pub(super) fn show(unit: Unit, value: f64) -> String {
         Unit::Nanoseconds => scaled(&[(1.0, "ns"), (1e3, "µs"), (1e6, "ms"), (1e9, "s")]),
         Unit::Bytes => scaled(&[(1.0, "B"), (1024.0, "KiB"), (1_048_576.0, "MiB")]),
         Unit::PerSecond => scaled(&[(1.0, "/s"), (1e3, "k/s"), (1e6, "M/s")]),
+        Unit::PacketsPerSecond => scaled(&[(1.0, "pps"), (1e3, "kpps"), (1e6, "Mpps")]),
+        Unit::BitsPerSecond => scaled(&[(1.0, "bit/s"), (1e3, "kbit/s"), (1e6, "Mbit/s"), (1e9, "Gbit/s")]),
         Unit::Count => format!("{value:.0}"),
         Unit::Ratio => format!("{value:.3}"),
     }

@@ -85,11 +85,9 @@ fn growth(figures: &[Figure]) -> Vec<Figure> {
         let (Some(few), Some(many)) = (least.ratio, most.ratio) else { continue };
         if least.key == first.key && most.key != first.key {
             let measure = format!("growth of {}", first.key.measure);
-            growth.push(Figure::single(
-                Key { measure, ..most.key.clone() },
-                Unit::Ratio,
-                many.median / few.median,
-            ));
+            let key = Key { measure, ..most.key.clone() };
+            let interval = Some((many.interval.0 / few.interval.1, many.interval.1 / few.interval.0));
+            growth.push(Figure { interval, ..Figure::single(key, Unit::Ratio, many.median / few.median) });
         }
     }
     growth
@@ -144,7 +142,7 @@ impl Collected {
         let value = median(&rounds.values);
         let mut figure = match &rounds.samples {
             Some(samples) => Figure { value, ..Figure::durations(key, samples) },
-            None => Figure::single(key, rounds.unit, value),
+            None => Figure::rounds(key, rounds.unit, rounds.values.clone()),
         };
         figure.rounds.clone_from(&rounds.values);
         let of = |lane: &str| self.0.get(&(measure, lane.to_owned()));
@@ -167,10 +165,6 @@ fn add_line(text: &mut String, line: std::fmt::Arguments<'_>) {
 impl Rounds {
     /// Round by round.
     fn relative_to(&self, other: &Self) -> Ratio {
-        let ratios: Vec<f64> =
-            self.values.iter().zip(&other.values).map(|(own, other)| own / other).collect();
-        let low = ratios.iter().copied().fold(f64::INFINITY, f64::min);
-        let high = ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        Ratio { median: median(&ratios), range: (low, high) }
+        Ratio::between(&self.values, &other.values)
     }
 }
