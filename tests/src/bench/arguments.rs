@@ -50,6 +50,13 @@ pub struct Arguments {
     /// Where to write the report.
     #[arg(long, default_value = "target/bench/report.json")]
     output: PathBuf,
+    /// Measures nothing: compares a report with an older one, and tells what changed beyond the noise. Exit status: 0
+    /// nothing of shunt's got worse, 3 something did, 1 they cannot be compared.
+    #[arg(long, num_args = 1..=2, value_names = ["OLD", "NEW"], conflicts_with = "draw")]
+    compare: Vec<PathBuf>,
+    /// Measures nothing: draws the page of a report again.
+    #[arg(long, value_name = "REPORT")]
+    draw: Option<PathBuf>,
 }
 
 /// A case of the control plane that can be left out.
@@ -157,6 +164,17 @@ impl Plan {
 }
 
 impl Arguments {
+    /// The reports to compare, the older one first; the newer one is the last that was written unless one is given.
+    pub(super) fn compared(&self) -> Option<(PathBuf, PathBuf)> {
+        let old = self.compare.first()?;
+        Some((old.clone(), self.compare.get(1).unwrap_or(&self.output).clone()))
+    }
+
+    /// The report to draw.
+    pub(super) fn drawn(&self) -> Option<&Path> {
+        self.draw.as_deref()
+    }
+
     pub(super) fn plan(&self) -> Result<Plan> {
         let all = !(self.control_plane || self.datapath || self.per_packet);
         let quick = self.quick;

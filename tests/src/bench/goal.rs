@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::figure::Figure;
+use super::show::show;
+
 /// Which number of a figure a goal is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -26,6 +29,26 @@ pub enum Verdict {
     Open,
     /// Not reached, whatever the noise.
     Missed,
+}
+
+impl Verdict {
+    /// One character.
+    pub(super) const fn mark(self) -> char {
+        match self {
+            Self::Met => '✓',
+            Self::Open => '?',
+            Self::Missed => '✗',
+        }
+    }
+
+    /// One word.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Met => "met",
+            Self::Open => "open",
+            Self::Missed => "missed",
+        }
+    }
 }
 
 /// A goal: a number that should be at most this, or at least, where more is better.
@@ -58,6 +81,27 @@ impl Goal {
             (false, false) => Verdict::Open,
         };
         Self { verdict, ..self }
+    }
+
+    /// In words: what it is about, what was measured, what it should be.
+    pub(super) fn words(&self, figure: &Figure) -> (&'static str, String, String) {
+        let relative = matches!(self.of, Subject::Direct | Subject::Peer);
+        let say = |value| if relative { format!("{value:.2}") } else { show(figure.unit, value) };
+        let of = match self.of {
+            Subject::Value if figure.p99.is_some() => "p50",
+            Subject::Value => "value",
+            Subject::P99 => "p99",
+            Subject::Direct => "to direct",
+            Subject::Peer => "to kube-proxy's nftables",
+        };
+        let measured = match self.of {
+            Subject::Value => Some(figure.value),
+            Subject::P99 => figure.p99,
+            Subject::Direct => figure.ratio.map(|ratio| ratio.median),
+            Subject::Peer => figure.peer.map(|peer| peer.median),
+        };
+        let side = if figure.unit.less_is_better() { "at most" } else { "at least" };
+        (of, measured.map(say).unwrap_or_default(), format!("{side} {}", say(self.bound)))
     }
 }
 

@@ -1,18 +1,33 @@
 //! All figures of a run, with its conditions.
 
+mod changes;
+mod compare;
+mod gallery;
+mod html;
+mod plot;
+#[cfg(test)]
+pub(super) mod sample;
+mod tables;
+
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::arguments::Plan;
 use super::figure::Figure;
+use super::goal::Verdict;
 use super::machine::{self, Machine};
+use super::table::in_order;
 use super::targets;
+
+pub(super) use changes::print as print_changes;
 
 /// Raised when a reader of old reports would misunderstand new ones.
 const FORMAT: u32 = 2;
+/// A share of noisy figures that casts doubt on all of them.
+const TOO_MANY_NOISY: f64 = 0.25;
 
 /// How the figures came about.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +44,8 @@ pub struct Conditions {
     pub commit: String,
     /// How it was measured, in sentences.
     pub notes: Vec<String>,
+    /// Reasons to doubt the figures, in sentences.
+    pub doubts: Vec<String>,
 }
 
 /// A whole run.
@@ -57,6 +74,7 @@ impl Report {
                 load: (load, load),
                 commit: commit(),
                 notes: notes(),
+                doubts: Vec::new(),
             },
             figures: Vec::new(),
         }
@@ -70,6 +88,20 @@ impl Report {
     pub(super) fn finish(&mut self) {
         self.conditions.finished = now();
         self.conditions.load.1 = machine::load().0;
+        self.conditions.doubts = self.doubts();
+    }
+
+    /// Names of the sections, in order.
+    pub(super) fn sections(&self) -> Vec<&str> {
+        in_order(self.figures.iter().map(|figure| figure.key.section.as_str()))
+    }
+
+    /// In numbers: goals that are met, open and missed.
+    pub(super) fn goals(&self) -> String {
+        let goals = || self.figures.iter().flat_map(|figure| &figure.goals);
+        let count = |verdict| goals().filter(|goal| goal.verdict == verdict).count();
+        let (met, open, missed) = (count(Verdict::Met), count(Verdict::Open), count(Verdict::Missed));
+        format!("{met} met, {open} open, {missed} missed")
     }
 
     /// One line about the machine.
@@ -87,34 +119,74 @@ impl Report {
         )
     }
 
-    /// Reasons to doubt the figures.
-    pub(super) fn doubts(&self) -> Vec<String> {
+    /// Reads a report that a run has written.
+    pub(super) fn read(path: &Path) -> Result<Self> {
+        /// What every format has.
+        #[derive(Deserialize)]
+        struct Versioned {
+            format: u32,
+        }
+        let name = path.display();
+        let text = fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+        let Versioned { format } = serde_json::from_str(&text)
+            .with_context(|| format!("{name} is not a report of the benchmark"))?;
+        ensure!(
+            format == FORMAT,
+            "{name} is a report of format {format}, and this program reads format {FORMAT}: measure again"
+        );
+        serde_json::from_str(&text).with_context(|| format!("{name} is not a report of the benchmark"))
+    }
+
+    /// Writes the report as JSON to `path`, and as a page beside it. A report that is there already is kept beside it as
+    /// `….previous.json`.
+    pub(super) fn write(&self, path: &Path) -> Result<()> {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        }
+        if path.exists() {
+            let previous = path.with_extension("previous.json");
+            fs::rename(path, &previous).with_context(|| format!("cannot write {}", previous.display()))?;
+        }
+        let text = serde_json::to_string_pretty(self).context("writing the report as JSON")?;
+        fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+        self.write_page(&path.with_extension("html"))
+    }
+
+    /// Writes the page.
+    pub(super) fn write_page(&self, path: &Path) -> Result<()> {
+        let page = html::page(self).context("drawing the report")?;
+        fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    fn doubts(&self) -> Vec<String> {
         let mut doubts = Vec::new();
-        #[expect(clippy::cast_precision_loss, reason = "a number of processors")]
-        let cpus = self.machine.cpus.max(1) as f64;
+        let cpus = share(self.machine.cpus.max(1), 1);
         let load = self.conditions.load.0;
         if load > cpus / 2.0 {
             doubts.push(format!(
                 "other programs were running: load {load:.2} on {cpus} processors at the start"
             ));
         }
-        let noisy = self.figures.iter().filter(|figure| figure.ratio.is_some() && figure.noisy).count();
+        let judged = || self.figures.iter().filter(|figure| figure.rounds.len() > 1);
+        let (noisy, all) = (judged().filter(|figure| figure.noisy).count(), judged().count());
         if noisy > 0 {
-            let all = self.figures.iter().filter(|figure| figure.ratio.is_some()).count();
-            doubts.push(format!(
-                "{noisy} of {all} ratios are unsure by more than 10 %: their rounds lie too far apart"
-            ));
+            let verdict = if share(noisy, all) > TOO_MANY_NOISY {
+                "this run is too noisy to be believed"
+            } else {
+                "do not rely on those"
+            };
+            doubts.push(format!("{noisy} of {all} figures have rounds too far apart: {verdict}"));
+        }
+        if self.conditions.quick {
+            doubts.push("a quick run: fewer samples and rounds, so wider intervals".to_owned());
         }
         doubts
     }
+}
 
-    pub(super) fn write(&self, path: &Path) -> Result<()> {
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        }
-        let text = serde_json::to_string_pretty(self).context("writing the report as JSON")?;
-        fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
-    }
+#[expect(clippy::cast_precision_loss, reason = "small numbers")]
+fn share(part: usize, whole: usize) -> f64 {
+    part as f64 / whole.max(1) as f64
 }
 
 fn now() -> String {
@@ -135,7 +207,56 @@ fn notes() -> Vec<String> {
         "Datapath: client, node and pod are namespaces joined by veth pairs. One thread holds both ends of a \
          conversation, so no figure contains a wake-up: ratios to direct are larger than those of programs that \
          wait for each other. Lanes take turns within each round; ratios are taken within a round.",
+        "Noise: a ratio is the median over the rounds, and its interval is where the true median lies with 95 % \
+         confidence (with fewer than six rounds: the smallest and the largest). A figure is noisy if that is wider \
+         than 10 % of a ratio or 30 % of another value. A goal is open if its bound lies within the interval.",
     ]
     .map(str::to_owned)
     .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::compare::Comparison;
+    use super::*;
+
+    #[test]
+    fn a_report_is_read_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report.json");
+        let report = sample::report(3, &[1, 1000]);
+        report.write(&path).unwrap();
+        let read = Report::read(&path).unwrap();
+        assert_eq!((&read.machine, &read.conditions), (&report.machine, &report.conditions));
+        // Not equal: numbers may differ in their last digit.
+        let comparison = Comparison::of(&report, &read);
+        assert_eq!((comparison.same, comparison.changes.len()), (report.figures.len(), 0));
+        report.write(&path).unwrap();
+        assert!(folder.path().join("report.previous.json").exists());
+        assert!(folder.path().join("report.html").exists());
+    }
+
+    #[test]
+    fn another_format_is_refused_by_its_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("old.json");
+        fs::write(&path, r#"{"format": 1, "figures": [{"unit": "parsecs"}]}"#).unwrap();
+        let error = Report::read(&path).unwrap_err().to_string();
+        assert!(error.contains("old.json is a report of format 1"), "{error}");
+    }
+
+    #[test]
+    fn a_noisy_run_says_so() {
+        let mut report = sample::report(4, &[1, 1000]);
+        assert_eq!(report.doubts(), Vec::<String>::new());
+        for figure in &mut report.figures {
+            figure.noisy = true;
+        }
+        report.conditions.load.0 = 7.5;
+        report.conditions.quick = true;
+        let doubts = report.doubts().join("\n");
+        assert!(doubts.contains("too noisy to be believed"), "{doubts}");
+        assert!(doubts.contains("load 7.50 on 2 processors"), "{doubts}");
+        assert!(doubts.contains("quick"), "{doubts}");
+    }
 }

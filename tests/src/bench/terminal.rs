@@ -1,12 +1,12 @@
 //! Progress and tables.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "talks to the person at the terminal")]
 
-use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::figure::{Figure, Unit};
-use super::goal::{Subject, Verdict};
+use super::figure::Figure;
 use super::report::Report;
+use super::show::show;
+use super::table;
 
 /// Where the benchmark says what it does: progress on standard error, results on standard output.
 #[derive(Debug)]
@@ -24,12 +24,19 @@ impl Terminal {
         eprintln!("[{:>4} s] {text}", self.started.elapsed().as_secs());
     }
 
+    /// One line of progress in something with equal parts, begun at `begun`: how much there is and how long it takes.
+    pub(super) fn step(&self, begun: Instant, done: usize, total: usize, text: &str) {
+        let left = time_left(begun.elapsed(), done, total);
+        let left = left.map(|left| format!(", about {} left", minutes(left))).unwrap_or_default();
+        self.say(&format!("{text} ({} of {total}{left})", done + 1));
+    }
+
     /// One line per figure as soon as it is known.
     pub(super) fn figure(&self, figure: &Figure) {
         let key = &figure.key;
-        let tail = figure.p99.map(|p99| format!(", p99 {}", show(figure.unit, p99))).unwrap_or_default();
+        let tail = figure.p99.map(|p99| format!(" / {}", show(figure.unit, p99))).unwrap_or_default();
         self.say(&format!(
-            "  N = {:<5} {:<16} {:<34} {}{tail}",
+            "  N = {:<5} {:<19} {:<33} {}{tail}",
             key.services,
             key.lane,
             key.measure,
@@ -39,100 +46,32 @@ impl Terminal {
 
     /// All figures, and what to think of them.
     pub(super) fn table(report: &Report) {
-        for section in ["control plane", "datapath", "per packet"] {
-            let figures: Vec<_> = report.figures.iter().filter(|f| f.key.section == section).collect();
-            if !figures.is_empty() {
-                println!("\n{section}\n");
-                print_section(&figures);
-            }
+        for section in report.sections() {
+            println!("\n{}\n", section.to_uppercase());
+            Self::print(table::section(report, section));
         }
-        println!();
-        let met = report.figures.iter().filter(|figure| figure.verdict() == Some(Verdict::Met)).count();
-        let aimed = report.figures.iter().filter(|figure| !figure.goals.is_empty()).count();
-        println!("goals met: {met} of {aimed}");
-        for doubt in report.doubts() {
+        println!("{}\n", table::LEGEND);
+        Self::print(table::goals(report));
+        for doubt in &report.conditions.doubts {
             println!("doubtful: {doubt}");
         }
     }
-}
 
-fn print_section(figures: &[&Figure]) {
-    println!(
-        "{:<41} {:>5}  {:<26} {:>10} {:>9} {:>7} {:>10} {:>7}  target",
-        "measure", "N", "lane", "median", "p99", "/direct", "range", "/peer"
-    );
-    let mut measures = Vec::new();
-    let mut seen = BTreeSet::new();
-    for figure in figures {
-        if seen.insert(&figure.key.measure) {
-            measures.push(&figure.key.measure);
-        }
-    }
-    for measure in measures {
-        let mut rows: Vec<_> = figures.iter().filter(|figure| figure.key.measure == *measure).collect();
-        rows.sort_by_key(|figure| figure.key.services);
-        for figure in rows {
-            println!("{}", row(figure));
-        }
+    /// Lines on standard output.
+    pub(super) fn print(lines: impl IntoIterator<Item = String>) {
+        lines.into_iter().for_each(|line| println!("{line}"));
     }
 }
 
-fn row(figure: &Figure) -> String {
-    let p99 = figure.p99.map(|p99| show(figure.unit, p99)).unwrap_or_default();
-    let ratio = figure.ratio.map(|ratio| format!("{:.3}", ratio.median)).unwrap_or_default();
-    let peer = figure.peer.map(|peer| format!("{:.3}", peer.median)).unwrap_or_default();
-    let range = figure.ratio.map_or_else(String::new, |ratio| {
-        let noisy = if ratio.is_noisy() { "~" } else { "" };
-        format!("{noisy}{:.2}-{:.2}", ratio.range.0, ratio.range.1)
-    });
-    let line = format!(
-        "{:<41} {:>5}  {:<26} {:>10} {p99:>9} {ratio:>7} {range:>10} {peer:>7}  {}",
-        figure.key.measure,
-        figure.key.services,
-        figure.key.lane,
-        show(figure.unit, figure.value),
-        target(figure)
-    );
-    line.trim_end().to_owned()
+/// For the parts that are left, if they take as long as those before; `None` as long as there were none.
+fn time_left(gone: Duration, done: usize, total: usize) -> Option<Duration> {
+    let (done, left) = (u32::try_from(done).ok()?, u32::try_from(total.checked_sub(done)?).ok()?);
+    gone.checked_mul(left)?.checked_div(done)
 }
 
-fn target(figure: &Figure) -> String {
-    let Some(verdict) = figure.verdict() else { return String::new() };
-    let shown = figure.goals.iter().map(|goal| match goal.of {
-        Subject::Value | Subject::P99 => show(figure.unit, goal.bound),
-        Subject::Direct | Subject::Peer => format!("{:.2}", goal.bound),
-    });
-    let verdict = match verdict {
-        Verdict::Met => "met",
-        Verdict::Open => "OPEN",
-        Verdict::Missed => "MISSED",
-    };
-    format!("{verdict} {}", shown.collect::<Vec<_>>().join(" / "))
-}
-
-/// A value with its unit, three digits.
-pub(super) fn show(unit: Unit, value: f64) -> String {
-    let scaled = |steps: &[(f64, &str)]| {
-        let step = steps.iter().rev().find(|(size, _)| value.abs() >= *size).or(steps.first());
-        step.map_or_else(String::new, |(size, name)| format!("{} {name}", digits(value / size)))
-    };
-    match unit {
-        Unit::Nanoseconds => scaled(&[(1.0, "ns"), (1e3, "µs"), (1e6, "ms"), (1e9, "s")]),
-        Unit::Bytes => scaled(&[(1.0, "B"), (1024.0, "KiB"), (1_048_576.0, "MiB")]),
-        Unit::PerSecond => scaled(&[(1.0, "/s"), (1e3, "k/s"), (1e6, "M/s")]),
-        Unit::PacketsPerSecond => scaled(&[(1.0, "pps"), (1e3, "kpps"), (1e6, "Mpps")]),
-        Unit::BitsPerSecond => scaled(&[(1.0, "bit/s"), (1e3, "kbit/s"), (1e6, "Mbit/s"), (1e9, "Gbit/s")]),
-        Unit::Count => format!("{value:.0}"),
-        Unit::Ratio => format!("{value:.3}"),
-    }
-}
-
-fn digits(value: f64) -> String {
-    match value.abs() {
-        size if size >= 100.0 => format!("{value:.0}"),
-        size if size >= 10.0 => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
-    }
+fn minutes(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    if seconds < 100 { format!("{seconds} s") } else { format!("{} min", (seconds + 30) / 60) }
 }
 
 #[cfg(test)]
@@ -140,10 +79,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_shown_in_the_unit_that_fits() {
-        assert_eq!(show(Unit::Nanoseconds, 4_200_000.0), "4.20 ms");
-        assert_eq!(show(Unit::Nanoseconds, 0.0), "0.00 ns");
-        assert_eq!(show(Unit::Bytes, 94_371_840.0), "90.0 MiB");
-        assert_eq!(show(Unit::PerSecond, 23_456.0), "23.5 k/s");
+    fn the_time_left_follows_from_the_time_gone() {
+        let left = |done| time_left(Duration::from_secs(30), done, 9);
+        assert_eq!(left(0), None);
+        assert_eq!(left(3), Some(Duration::from_mins(1)));
+        assert_eq!(left(9), Some(Duration::ZERO));
+        assert_eq!(time_left(Duration::from_secs(1), 10, 9), None);
+    }
+
+    #[test]
+    fn long_times_are_told_in_minutes() {
+        assert_eq!(minutes(Duration::from_secs(99)), "99 s");
+        assert_eq!(minutes(Duration::from_secs(169)), "3 min");
     }
 }

@@ -16,6 +16,7 @@ mod site;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 
@@ -49,8 +50,9 @@ pub(super) fn run(plan: &Plan, terminal: &Terminal) -> Result<Vec<Figure>> {
         }
         let mut collected = Collected::default();
         let before = machine::load().0;
+        let begun = Instant::now();
         for round in 0..plan.rounds {
-            terminal.say(&format!("datapath, N = {services}: round {} of {}", round + 1, plan.rounds));
+            terminal.step(begun, round, plan.rounds, &format!("datapath, N = {services}: round"));
             for measure in MEASURES {
                 // No lane is always the first.
                 let shift = round % lanes.len().max(1);
