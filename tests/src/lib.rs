@@ -2,7 +2,8 @@
 //!
 //! [`lab`] makes namespaces, links and the sockets inside them; [`flows`] runs packet-flow cases (`tests/data/`)
 //! against a running agent, [`stage`] puts up a small cluster with an agent on each node, [`agent`] one with an API
-//! server, [`demo`] is `cargo xtask demo`, [`mod@bench`] is `cargo xtask bench`. Everything here needs root: without it tests
+//! server, [`demo`] is `cargo xtask demo`, [`mod@bench`] is `cargo xtask bench`, [`guest`] what runs in the
+//! virtual machines of `cargo xtask kernels`. Everything here needs root: without it tests
 //! fail, they are never skipped.
 
 pub mod agent;
@@ -10,5 +11,6 @@ pub mod apiserver;
 pub mod bench;
 pub mod demo;
 pub mod flows;
+pub mod guest;
 pub mod lab;
 pub mod stage;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 
 use crate::{
-    build_ebpf, lint_check, packages,
+    build_ebpf, kernels, lint_check, packages,
     process::{self, cargo},
     test,
     workspace::Workspace,
@@ -13,7 +13,7 @@ use crate::{
 
 type Stage = (&'static str, fn(&Workspace) -> Result<()>);
 
-const STAGES: [Stage; 8] = [
+const STAGES: [Stage; 9] = [
     ("format", format),
     ("lint tables", lint_check::run),
     ("system packages", |_| packages::ensure()),
@@ -22,6 +22,7 @@ const STAGES: [Stage; 8] = [
     ("clippy, host", clippy_host),
     ("documentation", documentation),
     ("licences and advisories", deny),
+    ("kernels", |workspace| kernels::run(workspace, &kernels::Arguments::default())),
 ];
 
 /// Runs the stages, then the tests; the first that fails ends it. The tests' summary is the last thing printed.

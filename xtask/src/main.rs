@@ -5,6 +5,7 @@ mod bpf_linker;
 mod build_ebpf;
 mod ci;
 mod demo;
+mod kernels;
 mod lint_check;
 mod packages;
 mod process;
@@ -37,6 +38,8 @@ enum Command {
     Test(test::Arguments),
     /// Measure control plane and datapath beside plain routing and kube-proxy's layouts (needs root)
     Bench(bench::Arguments),
+    /// Boot Debian's kernels in emulated machines, load the BPF programs there and try both dataplanes
+    Kernels(kernels::Arguments),
     /// Run everything that has to hold before a merge: format, lints, documentation, licences, tests
     Ci,
     /// Check that every crate is under the workspace's lints
@@ -60,6 +63,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         Command::Demo(arguments) => demo::run(&workspace, arguments),
         Command::Test(arguments) => test::run(&workspace, arguments),
         Command::Bench(arguments) => bench::run(&workspace, arguments),
+        Command::Kernels(arguments) => kernels::run(&workspace, arguments),
         Command::Ci => ci::run(&workspace),
         Command::LintCheck => lint_check::run(&workspace),
     }

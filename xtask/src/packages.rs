@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::process;
 
 /// A program, and the package that has it on Debian and Ubuntu.
-type Program = (&'static str, &'static str);
+pub(crate) type Program = (&'static str, &'static str);
 
 const PROGRAMS: [Program; 9] = [
     ("nft", "nftables"),
@@ -21,11 +21,16 @@ const PROGRAMS: [Program; 9] = [
     ("modprobe", "kmod"),
 ];
 
+/// Sees to it that what tests and demo call is there.
+pub(crate) fn ensure() -> Result<()> {
+    ensure_all(&PROGRAMS)
+}
+
 /// Sees to it that every program is there: installs what is missing where this is root on a Debian-like system,
 /// otherwise fails with a message that names it.
-pub(crate) fn ensure() -> Result<()> {
+pub(crate) fn ensure_all(programs: &[Program]) -> Result<()> {
     let missing: Vec<Program> =
-        PROGRAMS.into_iter().filter(|(program, _)| process::find(program).is_none()).collect();
+        programs.iter().copied().filter(|(program, _)| process::find(program).is_none()).collect();
     if missing.is_empty() {
         return Ok(());
     }

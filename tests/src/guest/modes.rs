@@ -1,0 +1,83 @@
+//! The agent in each mode, with the same cases.
+
+use anyhow::{Result, ensure};
+
+use super::cases::{CASES, objects};
+use super::node::{Mode, Scene};
+use super::report::Report;
+
+const MODES: [Mode; 3] = [
+    Mode { title: "nftables", mode: "nftables", sockets: None },
+    Mode { title: "ebpf", mode: "ebpf", sockets: Some("all") },
+    Mode { title: "ebpf per packet", mode: "ebpf", sockets: Some("off") },
+];
+
+/// A line for each case and mode.
+pub(super) fn run_all(report: &mut Report) -> Result<()> {
+    let mut scene = Scene::create()?;
+    for mode in MODES {
+        let outcome = run(report, &mut scene, mode);
+        if let Err(error) = outcome {
+            report.failed(mode.title, "agent", &format!("{error:#}"));
+        }
+    }
+    Ok(())
+}
+
+fn run(report: &mut Report, scene: &mut Scene, mode: Mode) -> Result<()> {
+    let objects = objects(scene)?;
+    scene.apply(objects)?;
+    scene.start(mode)?;
+    for (number, (name, case)) in CASES.iter().enumerate() {
+        let outcome = case(scene);
+        report.outcome(mode.title, name, &outcome);
+        // Without the first answer there is nothing to see.
+        if number == 0 && outcome.is_err() {
+            break;
+        }
+    }
+    if mode.sockets == Some("all") {
+        report.outcome(mode.title, "sockets are balanced", &sockets_are_balanced(scene));
+    }
+    tell(report, scene, mode);
+    report.outcome(mode.title, "stop", &scene.stop().map(|()| String::new()));
+    report.outcome(mode.title, "cleanup", &clean_up(scene));
+    Ok(())
+}
+
+/// Without, the same answers would have come by translated packets.
+fn sockets_are_balanced(scene: &Scene) -> Result<String> {
+    let metrics = scene.metrics()?;
+    let count = |event| metrics.count("shunt_datapath_events_total", &[("event", event)]);
+    let (connected, sent) = (count("socket_connect"), count("socket_send"));
+    ensure!(
+        connected > 0.0 && sent > 0.0,
+        "{connected} sockets were connected to backends, {sent} datagrams sent"
+    );
+    Ok(format!("{connected} connected, {sent} datagrams"))
+}
+
+/// What the agent says itself about this kernel.
+fn tell(report: &mut Report, scene: &Scene, mode: Mode) {
+    match scene.shunt(&["status"]) {
+        Ok(status) => {
+            for line in status.lines().filter(|line| line.contains("kernel:") || line.contains("refused")) {
+                report.note(mode.title, "status", line);
+            }
+        }
+        Err(error) => report.failed(mode.title, "status", &format!("{error:#}")),
+    }
+    for warning in scene.warnings() {
+        report.note(mode.title, "log", &warning);
+    }
+}
+
+fn clean_up(scene: &Scene) -> Result<String> {
+    scene.shunt(&["cleanup"])?;
+    let rules = scene.output("nft", &["list", "ruleset"])?;
+    ensure!(!rules.contains("shunt"), "left in nftables: {rules}");
+    let qdiscs = scene.output("tc", &["qdisc", "show"])?;
+    let filters = qdiscs.lines().filter(|line| line.contains("clsact")).collect::<Vec<_>>();
+    ensure!(filters.is_empty(), "left: {filters:?}");
+    Ok("no rules, no queueing disciplines left".to_owned())
+}
