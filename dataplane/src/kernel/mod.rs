@@ -3,6 +3,7 @@
 mod dataplane;
 mod fake;
 mod inspection;
+mod locked_memory;
 
 pub mod conntrack;
 pub mod ebpf;
@@ -16,3 +17,4 @@ pub mod takeover;
 pub use dataplane::{Applied, Dataplane, DataplaneError, Disposition, EventCount, Observations};
 pub use fake::{Calls, FakeDataplane};
 pub use inspection::{Fact, Inspected, Inspection, Trial};
+pub(crate) use locked_memory::allow_maps;

@@ -81,6 +81,7 @@ pub(super) struct Programs {
 impl Programs {
     /// Loads everything; maps that are pinned in `directory` are taken over, others are made and pinned there.
     pub(super) fn load(directory: &Path, sockets: bool) -> Result<Self, ProgramsError> {
+        crate::kernel::allow_maps();
         let mut loader = EbpfLoader::new();
         for map in name::MAPS.into_iter().filter(|map| *map != name::TAILS) {
             loader.map_pin_path(map, directory.join(map));

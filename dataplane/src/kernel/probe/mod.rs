@@ -37,6 +37,7 @@ pub struct ProbeOptions {
 /// unavailable, with the reason. Blocks for some tens of milliseconds (a debug build: a third of a second), in which the
 /// loader reads the kernel's type information.
 pub fn probe_kernel(options: &ProbeOptions) -> Report {
+    super::allow_maps();
     if let Some(denied) = features::denied() {
         return Report { features: denied };
     }
