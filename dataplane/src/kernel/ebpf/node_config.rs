@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::AsRawFd as _;
+use std::sync::Once;
 
 use ipnet::IpNet;
 use shunt_abi::address::{word, words};
@@ -97,8 +98,25 @@ enum Place<'a> {
     Six(&'a mut Range6),
 }
 
-/// By which programs know this network namespace.
+/// By which programs know this network namespace. 0, which no namespace has, where the kernel does not tell (before 5.14):
+/// then no socket counts as the host's.
 fn netns_cookie() -> io::Result<u64> {
+    static TOLD: Once = Once::new();
+    match ask_for_netns_cookie() {
+        Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => {
+            TOLD.call_once(|| {
+                tracing::warn!(
+                    "this kernel does not tell network namespaces apart (SO_NETNS_COOKIE, Linux 5.14): node ports on \
+                     loopback addresses do not work, and with --socket-lb host no socket is balanced"
+                );
+            });
+            Ok(0)
+        }
+        answer => answer,
+    }
+}
+
+fn ask_for_netns_cookie() -> io::Result<u64> {
     /// `SO_NETNS_COOKIE`
     const OPTION: libc::c_int = 71;
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
