@@ -1,9 +1,10 @@
 //! The embedded BPF object: loading it and getting at its programs and maps.
 
 use aya::{
-    Ebpf, EbpfError, include_bytes_aligned,
+    Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
     maps::Map,
-    programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier},
+    programs::{CgroupSockAddr, Program, ProgramError, ProgramType, SchedClassifier},
+    sys::{BpfHelper, is_helper_supported},
 };
 use shunt_abi::probe;
 
@@ -91,7 +92,11 @@ pub(super) struct Object(Ebpf);
 
 impl Object {
     pub(super) fn load() -> Result<Self, ProbeError> {
-        Ok(Self(Ebpf::load(OBJECT)?))
+        let mut loader = EbpfLoader::new();
+        // Kernels before 5.18 refuse programs that name the helper.
+        let helper = is_helper_supported(ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_set_retval);
+        let has_set_retval = u8::from(helper.unwrap_or(true));
+        Ok(Self(loader.override_global("HAS_SET_RETVAL", &has_set_retval, true).load(OBJECT)?))
     }
 
     /// The classifier, loaded if it was not yet.

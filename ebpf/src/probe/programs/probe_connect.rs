@@ -13,6 +13,10 @@ use crate::maps::PROBE_CONNECT;
 const REFUSE: i32 = 0;
 const ALLOW: i32 = 1;
 
+/// Whether the kernel has `bpf_set_retval` (5.18 and later); set by the agent. Without, the socket sees EPERM.
+#[unsafe(no_mangle)]
+static HAS_SET_RETVAL: u8 = 1;
+
 pub(crate) fn run(ctx: &SockAddrContext) -> i32 {
     let Some(probe) = PROBE_CONNECT.get_ptr_mut(0) else { return ALLOW };
     // SAFETY: the pointer comes from a map look-up, is not null, and the array outlives the program.
@@ -34,7 +38,10 @@ fn refuse(ctx: &SockAddrContext, probe: &mut ConnectProbe) -> i32 {
     probe.refused += 1;
     // SAFETY: the helper takes the program's own context.
     probe.netns_cookie = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
-    // SAFETY: the helper takes a plain number.
-    unsafe { bpf_set_retval(-(probe.errno.cast_signed())) };
+    // SAFETY: a static of this object; volatile because the agent sets it where the compiler cannot see.
+    if unsafe { core::ptr::read_volatile(&raw const HAS_SET_RETVAL) } != 0 {
+        // SAFETY: the helper takes a plain number.
+        unsafe { bpf_set_retval(-(probe.errno.cast_signed())) };
+    }
     REFUSE
 }

@@ -19,8 +19,9 @@ use crate::{
     maps,
 };
 
-/// 0 where the kernel has no `bpf_set_retval` (before 5.18): refused sockets see `EPERM` then. Set by the agent before
-/// the programs are loaded; the verifier does not look at what can never run.
+/// 0 where the kernel has no `bpf_set_retval` (before 5.18): refused sockets would see `EPERM`, so they are left to the
+/// packet programs, which reject what they send. Set by the agent before the programs are loaded; the verifier does not
+/// look at what can never run.
 #[unsafe(no_mangle)]
 static HAS_SET_RETVAL: u8 = 1;
 
@@ -103,11 +104,12 @@ fn replace<const IPV6: bool>(call: Call<IPV6>, protocol: u8, frontend: &Peer, pi
 
 #[inline]
 fn refuse() -> i32 {
-    count::count(Counter::SocketRefused);
     // SAFETY: a static of this object; volatile because the agent sets it where the compiler cannot see.
-    if unsafe { core::ptr::read_volatile(&raw const HAS_SET_RETVAL) } != 0 {
-        // SAFETY: the helper takes a plain number.
-        unsafe { bpf_set_retval(-ECONNREFUSED) };
+    if unsafe { core::ptr::read_volatile(&raw const HAS_SET_RETVAL) } == 0 {
+        return ALLOW;
     }
+    count::count(Counter::SocketRefused);
+    // SAFETY: the helper takes a plain number.
+    unsafe { bpf_set_retval(-ECONNREFUSED) };
     REFUSE
 }
