@@ -249,6 +249,7 @@ fn the_role_allows_what_kube_proxys_watches_need_and_no_more() -> Result<()> {
         [
             "/events: create patch update",
             "/nodes: get list watch",
+            "/pods: list watch",
             "/services: list watch",
             "discovery.k8s.io/endpointslices: list watch",
             "events.k8s.io/events: create patch update",
