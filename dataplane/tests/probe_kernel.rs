@@ -60,6 +60,13 @@ fn ip(arguments: &str) -> Outcome {
     Err(format!("ip {arguments}: {}", String::from_utf8_lossy(&output.stderr)).into())
 }
 
+fn is_bpf_file_system() -> bool {
+    fs::read_to_string("/proc/self/mounts")
+        .unwrap_or_default()
+        .lines()
+        .any(|line| line.split(' ').nth(1) == Some("/sys/fs/bpf") && line.split(' ').nth(2) == Some("bpf"))
+}
+
 /// tcx came with Linux 6.6.
 fn kernel_has_tcx() -> bool {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -70,29 +77,54 @@ fn kernel_has_tcx() -> bool {
 #[test]
 fn what_the_kernel_offers_is_found_feature_by_feature() -> Outcome {
     let cgroup = ChildCgroup::new("probe")?;
-    let report = probe_kernel(&ProbeOptions { cgroup: Some(cgroup.path().to_owned()), interface: None });
-    assert!(report.features.len() > 15, "{report:#?}");
+    let report = probe_kernel(&ProbeOptions {
+        cgroup: Some(cgroup.path().to_owned()),
+        bpffs: Some("/sys/fs/bpf".into()),
+        ..ProbeOptions::default()
+    });
+    assert!(report.features.len() > 17, "{report:#?}");
     for feature in &report.features {
-        let expected = feature.name != "tcx link" || kernel_has_tcx();
+        let expected = match feature.name {
+            "tcx link" => kernel_has_tcx(),
+            "BPF file system" => is_bpf_file_system(),
+            _ => true,
+        };
         assert_eq!(feature.available, expected, "{}: {}", feature.name, feature.detail);
     }
-    assert_eq!(report.supports(Need::Datapath), kernel_has_tcx());
+    assert_eq!(report.supports(Need::Datapath), is_bpf_file_system());
     assert!(report.supports(Need::SocketLb) && report.supports(Need::Acceleration));
     Ok(())
 }
 
 #[test]
 fn a_cgroup_that_does_not_exist_is_named_in_the_report() {
-    let report = probe_kernel(&ProbeOptions { cgroup: Some("/nowhere/at-all".into()), interface: None });
+    let report =
+        probe_kernel(&ProbeOptions { cgroup: Some("/nowhere/at-all".into()), ..ProbeOptions::default() });
     assert!(!report.supports(Need::SocketLb));
     assert!(report.summary(Need::SocketLb).contains("/nowhere/at-all"), "{}", report.summary(Need::SocketLb));
 }
 
 #[test]
 fn an_interface_that_does_not_exist_makes_the_link_unavailable() {
-    let report = probe_kernel(&ProbeOptions { cgroup: None, interface: Some("shunt-none".into()) });
+    let options = ProbeOptions { interface: Some("shunt-none".into()), ..ProbeOptions::default() };
+    let report = probe_kernel(&options);
     let link = report.features.iter().find(|feature| feature.name == "tcx link").unwrap();
     assert!(!link.available, "{}", link.detail);
+    // What takes its place was tried in its stead, and stands in for it.
+    let packets = report.features.iter().find(|feature| feature.name == "programs on packets").unwrap();
+    assert_eq!((packets.available, packets.detail.as_str()), (true, "by a clsact filter"));
+    assert!(report.supports(Need::Datapath));
+    assert!(report.summary(Need::Datapath).contains("clsact"), "{}", report.summary(Need::Datapath));
+}
+
+#[test]
+fn a_folder_without_bpf_file_system_is_named_and_stops_the_datapath() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = ProbeOptions { bpffs: Some(folder.path().to_owned()), ..ProbeOptions::default() };
+    let report = probe_kernel(&options);
+    assert!(!report.supports(Need::Datapath));
+    let summary = report.summary(Need::Datapath);
+    assert!(summary.contains(&folder.path().display().to_string()), "{summary}");
 }
 
 #[test]

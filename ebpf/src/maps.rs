@@ -85,6 +85,9 @@ pub(crate) static INTERFACES: HashMap<u32, InterfaceValue> =
 pub(crate) static ORIGINS: LruHashMap<OriginKey, OriginValue> =
     LruHashMap::with_max_entries(capacity::ORIGINS, 0);
 #[map]
+pub(crate) static OPTED_OUT: HashMap<u64, u32> =
+    HashMap::with_max_entries(capacity::OPTED_OUT, BPF_F_NO_PREALLOC);
+#[map]
 pub(crate) static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counter::COUNTERS, 0);
 #[map]
 pub(crate) static SERVICES: PerCpuArray<ServiceCounters> =

@@ -89,7 +89,7 @@ pub struct ServerFlags {
 /// Flags that kube-proxy does not have. They also count with --config, and win over the file.
 #[derive(Clone, Debug, clap::Args)]
 pub struct OwnFlags {
-    /// Dataplane: auto, nftables or ebpf; iptables and ipvs are taken as auto
+    /// Dataplane: auto (ebpf where the kernel can), nftables or ebpf; iptables and ipvs are taken as nftables
     #[arg(long, value_name = "MODE", default_value = "")]
     pub proxy_mode: String,
     /// cgroup v2 directory whose processes get socket load balancing

@@ -8,6 +8,7 @@ pub(super) fn status(answer: &Value) -> String {
     let healthy = if flag(answer, "healthy") { "healthy" } else { "NOT HEALTHY" };
     let eligible = if flag(answer, "eligible") { "" } else { ", node not eligible for load balancers" };
     lines.push(format!("node {}: {healthy}{eligible}", text(answer, "node")));
+    lines.extend(mode(answer));
     if let Some(kinds) = answer.get("waitingFor").and_then(Value::as_array) {
         let kinds: Vec<_> = kinds.iter().filter_map(Value::as_str).collect();
         lines.push(format!("waiting for the first list of {}; nothing is changed before", kinds.join(", ")));
@@ -49,6 +50,20 @@ pub(super) fn status(answer: &Value) -> String {
         lines.push(format!("problem: {}", problem.as_str().unwrap_or_default()));
     }
     lines.join("\n")
+}
+
+/// Which dataplane runs and why, what has no effect, and what does not work as it could.
+fn mode(answer: &Value) -> Vec<String> {
+    let Some(mode) = answer.get("mode") else { return Vec::new() };
+    let (configured, running) = (text(mode, "configured"), text(mode, "running"));
+    let asked = if configured == running { String::new() } else { format!(" (configured: {configured})") };
+    let mut lines = vec![format!("mode {running}{asked}: {}", text(mode, "reason"))];
+    for (key, word) in [("notes", "note"), ("degraded", "degraded")] {
+        let sentences =
+            mode.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+        lines.extend(sentences.map(|sentence| format!("{word}: {sentence}")));
+    }
+    lines
 }
 
 /// `shunt services`.
@@ -150,6 +165,22 @@ mod tests {
             "{}",
             lines[2]
         );
+    }
+
+    #[test]
+    fn status_says_which_mode_runs_why_and_what_of_it_does_not_work() {
+        let answer = json!({"mode": {
+            "configured": "auto", "running": "nftables", "reason": "datapath: not supported", "notes": ["no ::1"],
+            "degraded": ["socket load balancing is off"],
+        }});
+        let shown = status(&answer);
+        for needed in [
+            "\nmode nftables (configured: auto): datapath: not supported\n",
+            "\nnote: no ::1\n",
+            "\ndegraded: socket load balancing is off\n",
+        ] {
+            assert!(shown.contains(needed), "{needed}: {shown}");
+        }
     }
 
     #[test]

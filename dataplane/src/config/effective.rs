@@ -1,7 +1,7 @@
 //! From checked documents to [`Settings`]. Nothing fails here but what only the system can tell: validation has
 //! already refused every value that cannot be converted.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::address::{parse_cidr, parse_host_port, parse_ip};
@@ -11,9 +11,11 @@ use super::error::ConfigError;
 use super::local_mode::LocalMode;
 use super::mode::{ModeSection, WrittenMode};
 use super::settings::{
-    Acceleration, Client, Conntrack, Ebpf, LogFormat, Logging, NodePortAddresses, Servers, Settings, SocketLb,
+    Acceleration, Client, Conntrack, Ebpf, LocalhostNodePorts, LogFormat, Logging, NodePortAddresses,
+    Servers, Settings, SocketLb,
 };
 use super::shunt_document::ShuntConfiguration;
+use crate::domain::IpFamily;
 
 /// Ranges that hold every address.
 const ALL_ADDRESSES: [&str; 2] = ["0.0.0.0/0", "::/0"];
@@ -34,10 +36,9 @@ pub(super) fn settings(
         masquerade_all: section.masquerade_all,
         local_mode: local_mode(document),
         node_port_addresses: node_port_addresses(document, mode),
-        localhost_node_ports: document.iptables.localhost_node_ports.unwrap_or(true),
+        localhost_node_ports: localhost_node_ports(document),
         sync_period: section.sync_period.to_std(),
         min_sync_period: section.min_sync_period.to_std(),
-        config_sync_period: document.config_sync_period.to_std(),
         conntrack: conntrack(&document.conntrack),
         servers: servers(document),
         client: client(&document.client_connection, master),
@@ -93,6 +94,30 @@ fn node_port_addresses(document: &KubeProxyConfiguration, mode: WrittenMode) -> 
     if ranges.is_empty() { NodePortAddresses::Primary } else { NodePortAddresses::Cidrs(ranges) }
 }
 
+/// Like kube-proxy's iptables mode, and for both families: loopback addresses are node addresses too, unless somebody
+/// chose others. A family without a range of its own has all its addresses.
+fn localhost_node_ports(document: &KubeProxyConfiguration) -> LocalhostNodePorts {
+    let named = document.iptables.localhost_node_ports.unwrap_or(true);
+    let written = document.node_port_addresses.as_deref().unwrap_or_default();
+    let ranges: Vec<_> = written.iter().filter_map(|range| parse_cidr(range)).collect();
+    let holds = |address: IpAddr| {
+        let family = IpFamily::of(address);
+        let mut own = ranges.iter().filter(|range| IpFamily::of(range.addr()) == family).peekable();
+        let is_chosen = if own.peek().is_none() {
+            // The word `primary` is no range.
+            written.len() == ranges.len()
+        } else {
+            own.any(|range| range.contains(&address))
+        };
+        named && is_chosen
+    };
+    LocalhostNodePorts {
+        ipv4: holds(Ipv4Addr::LOCALHOST.into()),
+        ipv6: holds(Ipv6Addr::LOCALHOST.into()),
+        named,
+    }
+}
+
 fn conntrack(section: &document::Conntrack) -> Conntrack {
     let count = |value: Option<i32>| u32::try_from(value.unwrap_or_default()).unwrap_or_default();
     Conntrack {
@@ -117,13 +142,7 @@ fn servers(document: &KubeProxyConfiguration) -> Servers {
 }
 
 fn client(section: &document::ClientConnection, master: Option<String>) -> Client {
-    Client {
-        kubeconfig: path(&section.kubeconfig),
-        master,
-        qps: Some(section.qps).filter(|qps| qps.is_finite() && *qps > 0.0),
-        burst: u32::try_from(section.burst).unwrap_or_default(),
-        content_type: section.content_type.clone(),
-    }
+    Client { kubeconfig: path(&section.kubeconfig), master }
 }
 
 fn logging(document: &KubeProxyConfiguration) -> Logging {

@@ -6,11 +6,11 @@ use super::duration::GoDuration;
 /// What the agent is to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// The best that the kernel and this build allow.
+    /// eBPF where the kernel has all that it needs, else nftables; decided at start.
     Auto,
     /// nftables.
     Nftables,
-    /// eBPF; refused by validation for as long as this build has no such dataplane.
+    /// eBPF.
     Ebpf,
 }
 
@@ -37,18 +37,19 @@ impl WrittenMode {
             "ipvs" => Self::Ipvs,
             _ => {
                 return Err(
-                    "must be auto, nftables or blank (blank means auto); iptables and ipvs are taken as auto",
+                    "must be auto, ebpf, nftables or blank; blank, iptables and ipvs are taken as nftables",
                 );
             }
         })
     }
 
-    /// What is run for it.
+    /// What is run for it. What only kube-proxy writes stays with what is closest to it: swapping the image is no reason
+    /// to change the way that packets take.
     pub(super) const fn mode(self) -> Mode {
         match self {
-            Self::Nftables => Mode::Nftables,
+            Self::Auto => Mode::Auto,
             Self::Ebpf => Mode::Ebpf,
-            Self::Unset | Self::Auto | Self::Iptables | Self::Ipvs => Mode::Auto,
+            Self::Unset | Self::Nftables | Self::Iptables | Self::Ipvs => Mode::Nftables,
         }
     }
 }

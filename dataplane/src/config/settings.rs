@@ -28,14 +28,12 @@ pub struct Settings {
     pub local_mode: LocalMode,
     /// Which node addresses accept node ports.
     pub node_port_addresses: NodePortAddresses,
-    /// Accept node ports on 127.0.0.1, where the dataplane can.
-    pub localhost_node_ports: bool,
+    /// Which loopback addresses accept node ports, where the dataplane can.
+    pub localhost_node_ports: LocalhostNodePorts,
     /// Time between two full syncs; health turns bad when a change waits for twice as long.
     pub sync_period: Duration,
     /// Least time between two syncs.
     pub min_sync_period: Duration,
-    /// Time between two full reads from the API server.
-    pub config_sync_period: Duration,
     /// Kernel connection tracking.
     pub conntrack: Conntrack,
     /// Health and metrics servers.
@@ -73,6 +71,17 @@ pub enum NodePortAddresses {
     Primary,
     /// All local addresses inside these ranges; never empty.
     Cidrs(Vec<IpNet>),
+}
+
+/// `iptables.localhostNodePorts`, as far as `nodePortAddresses` leaves loopback addresses in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalhostNodePorts {
+    /// 127.0.0.1 is among the addresses: there are none to choose from, or a range holds it.
+    pub ipv4: bool,
+    /// ::1 likewise.
+    pub ipv6: bool,
+    /// The setting itself: without it not even a range that names loopback addresses brings them in.
+    pub named: bool,
 }
 
 /// `conntrack`. `None` leaves the kernel's value alone.
@@ -114,12 +123,6 @@ pub struct Client {
     pub kubeconfig: Option<PathBuf>,
     /// URL that replaces the one of the kubeconfig.
     pub master: Option<String>,
-    /// Requests a second; `None` for no limit.
-    pub qps: Option<f64>,
-    /// Requests above `qps` that may be sent at once.
-    pub burst: u32,
-    /// Encoding that was asked for.
-    pub content_type: String,
 }
 
 /// Logs.

@@ -164,7 +164,8 @@ fn mode_warnings(document: &KubeProxyConfiguration, counts: &dyn Fn(&str) -> boo
     let mut warnings = Vec::new();
     let mode = WrittenMode::parse(&document.mode).unwrap_or(WrittenMode::Unset);
     if matches!(mode, WrittenMode::Iptables | WrittenMode::Ipvs) {
-        warnings.push(format!("mode {:?} is taken as \"auto\": shunt has no such dataplane", document.mode));
+        warnings
+            .push(format!("mode {:?} is taken as \"nftables\": shunt has no such dataplane", document.mode));
     }
     let (other, flags) = match mode {
         WrittenMode::Ipvs => ("in mode ipvs", ["iptables-sync-period", "iptables-min-sync-period"]),

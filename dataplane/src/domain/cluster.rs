@@ -50,7 +50,7 @@ impl Cluster {
             Event::SliceGone(name) => self.remove_slice(&name),
             Event::Node(node) => self.put_node(node.map(|node| *node)),
             Event::ServiceCidrs(cidrs) => self.put_service_cidrs(cidrs),
-            Event::Synced(_) | Event::Problem(_) => Dirty::Nothing,
+            Event::Synced(_) | Event::Problem(_) | Event::OptedOut(_) => Dirty::Nothing,
         }
     }
 

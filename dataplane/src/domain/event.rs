@@ -1,10 +1,11 @@
 //! What a source of objects tells the agent.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use ipnet::IpNet;
 
-use super::{EndpointSlice, Node, Service, ServiceName, SliceName};
+use super::{EndpointSlice, Node, OptedOutPod, Service, ServiceName, SliceName};
 
 /// The kinds of object that are watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,6 +18,8 @@ pub enum ObjectKind {
     Node,
     /// ServiceCIDRs.
     ServiceCidr,
+    /// Pods of this node.
+    Pod,
 }
 
 impl ObjectKind {
@@ -27,6 +30,7 @@ impl ObjectKind {
             Self::EndpointSlice => "endpointslices",
             Self::Node => "nodes",
             Self::ServiceCidr => "servicecidrs",
+            Self::Pod => "pods",
         }
     }
 }
@@ -46,6 +50,8 @@ pub enum Event {
     Node(Option<Box<Node>>),
     /// All CIDRs of all ServiceCIDR objects.
     ServiceCidrs(Vec<IpNet>),
+    /// All pods of this node that asked for their sockets to be left alone.
+    OptedOut(BTreeSet<OptedOutPod>),
     /// The first complete list of that kind has been given.
     Synced(ObjectKind),
     /// A part of an object cannot be used; the rest of it was.

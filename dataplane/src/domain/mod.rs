@@ -9,6 +9,7 @@ mod event;
 mod local_detector;
 mod name;
 mod node;
+mod pod;
 mod protocol;
 mod service;
 
@@ -18,5 +19,6 @@ pub use event::{Event, ObjectKind, Problem};
 pub use local_detector::LocalDetector;
 pub use name::{ServiceName, ServicePortName};
 pub use node::Node;
+pub use pod::OptedOutPod;
 pub use protocol::{IpFamily, Protocol};
 pub use service::{Service, ServicePort, ServiceType, TrafficPolicy};

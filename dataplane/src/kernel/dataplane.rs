@@ -31,6 +31,11 @@ pub trait Dataplane: Send + fmt::Debug {
     /// Objects programmed now, by kind (`chains`, `rules`, `elements`), for metrics and `shunt status`.
     fn programmed(&self) -> Vec<(&'static str, u64)>;
 
+    /// What does not work on this kernel or with these settings, and what is done instead: a sentence each, for the status.
+    fn shortcomings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// What was counted in the kernel, for metrics; called when somebody looks. Nothing where the kernel counts nothing.
     fn observations(&self) -> Observations {
         Observations::default()

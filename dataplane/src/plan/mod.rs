@@ -29,7 +29,7 @@ pub use per_family::PerFamily;
 pub use planner::Planner;
 pub use problem::{PlanProblem, ProblemReason};
 pub use service::{Counts, HealthCheck, ServicePlan, TriggerTime, plan_service};
-pub use settings::{NodePortAddresses, NodeView, PlanSettings};
+pub use settings::{LoopbackNodePorts, NodePortAddresses, NodeView, PlanSettings};
 pub use table::Table;
 pub use totals::Totals;
 

@@ -18,6 +18,8 @@ pub struct PlanSettings {
     pub bind_address: Option<IpAddr>,
     /// `nodePortAddresses`.
     pub node_port_addresses: NodePortAddresses,
+    /// Node ports on this node's loopback addresses.
+    pub loopback_node_ports: PerFamily<LoopbackNodePorts>,
     /// Load balancer addresses of a family for which no source range is given, while the other family's are
     /// restricted: closed (true, the default) or open to everybody (false, as kube-proxy has it).
     pub strict_source_ranges: bool,
@@ -30,6 +32,7 @@ impl PlanSettings {
             node_name: node_name.into(),
             bind_address: None,
             node_port_addresses: NodePortAddresses::Primary,
+            loopback_node_ports: PerFamily::default(),
             strict_source_ranges: true,
         }
     }
@@ -41,8 +44,20 @@ pub enum NodePortAddresses {
     /// `primary`: the node's primary address of each family.
     Primary,
     /// Every address of an interface inside these ranges. A family without a range of its own has all its addresses.
-    /// Loopback addresses count only inside a range that is itself a loopback range.
+    /// Loopback addresses are another matter ([`LoopbackNodePorts`]).
     Cidrs(Vec<IpNet>),
+}
+
+/// Whether a loopback address of this node (127.0.0.1, ::1) accepts node ports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LoopbackNodePorts {
+    /// Only inside a range that is itself a loopback range.
+    #[default]
+    IfNamed,
+    /// Whatever the ranges say.
+    Always,
+    /// Not even then.
+    Never,
 }
 
 /// This node, as far as the choice of endpoints and addresses depends on it.

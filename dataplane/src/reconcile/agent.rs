@@ -15,7 +15,8 @@ use super::backoff::Backoff;
 use super::engine::{Engine, Readiness, SyncFailure, error_chain};
 use super::observe::Observer;
 use super::query::Query;
-use crate::domain::{Event, Node, ObjectKind};
+use super::running::Running;
+use crate::domain::{Event, Node, ObjectKind, OptedOutPod};
 use crate::kernel::monitor::AddressMonitor;
 use crate::serve::Repair;
 use crate::watch::Stamped;
@@ -46,6 +47,9 @@ const CLEANING_BURST: Duration = Duration::from_millis(100);
 /// What happens once after the first sync: taking over from a kube-proxy, sysctls that exist only now.
 pub type AfterFirstSync = Box<dyn FnOnce() + Send>;
 
+/// Takes the pods whose sockets are to be left alone, all of them.
+pub type OptOut = Box<dyn Fn(BTreeSet<OptedOutPod>) + Send>;
+
 /// Everything the agent is made of.
 pub struct AgentParts {
     /// The state.
@@ -62,8 +66,12 @@ pub struct AgentParts {
     pub kernel_changed: Arc<Notify>,
     /// Who is told.
     pub observer: Observer,
+    /// Which dataplane runs, for the status.
+    pub running: Running,
     /// What the kernel offers, for the status, once it is known.
     pub kernel_notes: Arc<OnceLock<Vec<String>>>,
+    /// Leaves the sockets of pods alone, where sockets are balanced.
+    pub opt_out: Option<OptOut>,
     /// Tells pods from others, for explanations.
     pub classes: ClientClasses,
     /// Least time between two syncs; zero programs every change at once.
@@ -230,7 +238,10 @@ impl Agent {
         {
             self.check_pod_cidrs(node)?;
         }
-        self.parts.engine.take(stamped.event);
+        match (stamped.event, &self.parts.opt_out) {
+            (Event::OptedOut(pods), Some(opt_out)) => opt_out(pods),
+            (event, _) => self.parts.engine.take(event),
+        }
         Ok(())
     }
 
@@ -377,8 +388,8 @@ impl Agent {
             // Whoever asked may have gone away in the meantime.
             return done.send(()).unwrap_or_default();
         }
-        let AgentParts { engine, observer, classes, kernel_notes, .. } = parts;
+        let AgentParts { engine, observer, classes, running, kernel_notes, .. } = parts;
         let kernel_notes = kernel_notes.get().map_or(&[][..], Vec::as_slice);
-        Answers { engine, observer, classes, kernel_notes }.answer(query);
+        Answers { engine, observer, classes, running, kernel_notes }.answer(query);
     }
 }

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use super::engine::{Engine, Readiness, error_chain};
 use super::observe::Observer;
 use super::query::{Query, loopback_towards};
+use super::running::Running;
 use crate::domain::{IpFamily, LocalDetector, ObjectKind};
 use crate::kernel::Inspection;
 use crate::plan::explain::{Client, Question, SourceHandling, explain};
 use crate::plan::{Frontend, FrontendSpec, PerFamily, Target};
-use crate::watch::WatchStatus;
 
 /// How clients are told apart, as far as an address shows it.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +29,7 @@ pub(super) struct Answers<'a> {
     pub(super) engine: &'a mut Engine,
     pub(super) observer: &'a Observer,
     pub(super) classes: &'a ClientClasses,
+    pub(super) running: &'a Running,
     pub(super) kernel_notes: &'a [String],
 }
 
@@ -107,8 +108,10 @@ impl Answers<'_> {
             .into_iter()
             .map(|(kind, count)| (kind.to_owned(), json!(count)))
             .collect();
-        let watches: serde_json::Map<String, Value> = WatchStatus::KINDS
-            .into_iter()
+        let watches: serde_json::Map<String, Value> = self
+            .observer
+            .watches
+            .in_use()
             .map(|kind| {
                 let status = self.observer.watches.kind(kind);
                 let age = status.age().map(|age| age.as_secs_f64());
@@ -123,6 +126,7 @@ impl Answers<'_> {
             "node": &*self.engine.planner().settings().node_name,
             "healthy": health.livez().0,
             "eligible": health.healthz().0,
+            "mode": self.mode(),
             "waitingFor": readiness,
             "services": totals.services,
             "servicePorts": {"IPv4": totals.ports.get(IpFamily::V4), "IPv6": totals.ports.get(IpFamily::V6)},
@@ -137,6 +141,12 @@ impl Answers<'_> {
                 .collect::<Vec<_>>(),
             "problems": problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
         })
+    }
+
+    fn mode(&self) -> Value {
+        let Running { configured, dataplane, reason, notes } = self.running;
+        json!({"configured": configured, "running": dataplane, "reason": reason, "notes": notes,
+               "degraded": self.engine.shortcomings()})
     }
 
     fn services(&self) -> Value {

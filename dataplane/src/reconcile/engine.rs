@@ -196,6 +196,11 @@ impl Engine {
         self.dataplane.programmed()
     }
 
+    /// What does not work, and what is done instead.
+    pub fn shortcomings(&self) -> Vec<String> {
+        self.dataplane.shortcomings()
+    }
+
     /// What the kernel has counted.
     pub fn observations(&self) -> Observations {
         self.dataplane.observations()

@@ -9,10 +9,12 @@ mod backoff;
 mod engine;
 mod observe;
 mod query;
+mod running;
 
-pub use agent::{AfterFirstSync, Agent, AgentError, AgentParts};
+pub use agent::{AfterFirstSync, Agent, AgentError, AgentParts, OptOut};
 pub use answer::ClientClasses;
 pub use backoff::Backoff;
 pub use engine::{Engine, Readiness, SyncFailure, SyncReport};
 pub use observe::{Observer, ObserverState};
 pub use query::{Query, QueryHandle};
+pub use running::Running;

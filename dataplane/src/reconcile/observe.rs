@@ -52,6 +52,7 @@ pub struct ObserverState {
     watch_errors: BTreeMap<(ObjectKind, ErrorReason), u64>,
     /// Services that have metrics of their own.
     measured: BTreeSet<ServiceName>,
+    shortcomings: Vec<String>,
     failing: bool,
     conntrack_full: bool,
 }
@@ -85,7 +86,7 @@ impl Observer {
             }
             Event::Node(node) => return self.health.set_node(node.as_deref()),
             Event::Problem(problem) => return self.object_problem(problem),
-            Event::ServiceCidrs(_) | Event::Synced(_) => return,
+            Event::ServiceCidrs(_) | Event::Synced(_) | Event::OptedOut(_) => return,
         }
         self.state.arrivals.push(received);
         self.metrics.set_pending(self.state.services_pending, self.state.slices_pending);
@@ -122,6 +123,9 @@ impl Observer {
         self.totals(engine);
         self.refusals(engine, report);
         self.problems(engine);
+        if report.full {
+            self.shortcomings(engine);
+        }
         self.health_checks(engine).await;
         log_sync(report);
     }
@@ -207,6 +211,16 @@ impl Observer {
         }
     }
 
+    /// Tells about what does not work on this node and worked, or was not known, at the last full sync.
+    fn shortcomings(&mut self, engine: &Engine) {
+        let found = engine.shortcomings();
+        self.metrics.set_shortcomings(found.len());
+        for shortcoming in found.iter().filter(|found| !self.state.shortcomings.contains(found)) {
+            self.events.emit(ClusterEvent::degraded(shortcoming.clone()));
+        }
+        self.state.shortcomings = found;
+    }
+
     /// Tells about problems that were not there after the last sync.
     fn problems(&mut self, engine: &Engine) {
         let problems = engine.planner().problems();
@@ -246,7 +260,7 @@ impl Observer {
         self.metrics.set_programmed(&engine.programmed());
         self.metrics.set_observations(&engine.observations());
         let now = Instant::now();
-        for kind in WatchStatus::KINDS {
+        for kind in self.watches.in_use() {
             let status = self.watches.kind(kind);
             if let Some(heard) = status.age().and_then(|age| now.checked_sub(age)) {
                 self.metrics.watch_heard(kind, heard);

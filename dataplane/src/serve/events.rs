@@ -92,6 +92,17 @@ impl ClusterEvent {
         }
     }
 
+    /// Something does not work on this node, and something else is done instead.
+    pub const fn degraded(message: String) -> Self {
+        Self {
+            object: EventObject::Node,
+            severity: Severity::Warning,
+            reason: "DataplaneDegraded",
+            action: "StartKubeProxy",
+            message,
+        }
+    }
+
     /// A Service has a problem that its owner can solve.
     pub const fn service_warning(
         service: ServiceName,

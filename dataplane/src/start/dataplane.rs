@@ -7,13 +7,15 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::sync::Notify;
 
+use super::choice::{Choice, choose};
 use crate::config::{Mode, NodePortAddresses, Settings, SocketLb};
 use crate::domain::{IpFamily, LocalDetector, Node};
 use crate::kernel::ebpf::{self, Ebpf};
 use crate::kernel::nftables::{self, Monitor, Nftables};
-use crate::kernel::probe::{Need, ProbeOptions, probe_kernel};
+use crate::kernel::probe::{Need, ProbeOptions, Report, probe_kernel};
 use crate::kernel::{Dataplane, takeover};
-use crate::plan::PerFamily;
+use crate::plan::{LoopbackNodePorts, PerFamily};
+use crate::reconcile::OptOut;
 
 /// Pause before listening again after the kernel's notifications failed.
 const MONITOR_RETRY: Duration = Duration::from_secs(1);
@@ -38,43 +40,73 @@ pub(super) fn families() -> Vec<IpFamily> {
 /// The open dataplane.
 pub(super) struct Opened {
     pub(super) dataplane: Box<dyn Dataplane>,
+    /// Which it is, and why.
+    pub(super) choice: Choice,
+    /// What the kernel was found to have, if it was asked.
+    pub(super) report: Option<Report>,
+    /// Takes the pods whose sockets are to be left alone, where sockets are balanced.
+    pub(super) opt_out: Option<OptOut>,
     /// The netlink port its changes come from, if it is one whose tables others may change.
     pub(super) port: Option<u32>,
 }
 
-/// Opens the dataplane that was asked for.
+/// Opens the dataplane that was asked for, or the best that works here if that is left to us.
 pub(super) fn open(settings: &Settings, detectors: &PerFamily<LocalDetector>) -> anyhow::Result<Opened> {
-    match settings.mode {
-        Mode::Ebpf => open_ebpf(settings, detectors),
-        Mode::Auto | Mode::Nftables => open_nftables(settings, detectors),
+    let (choice, report) = choose(settings.mode, || probe(settings));
+    if choice.mode != Mode::Ebpf {
+        return open_nftables(settings, detectors, choice, report);
+    }
+    let was_present = ebpf::is_present(&settings.ebpf.bpffs_root);
+    match Ebpf::new(ebpf_settings(settings, detectors)).context("mode ebpf") {
+        Ok(dataplane) => {
+            let opt_out = dataplane.opt_outs().map(|pods| -> OptOut { Box::new(move |set| pods.set(set)) });
+            Ok(Opened { dataplane: Box::new(dataplane), choice, report, opt_out, port: None })
+        }
+        Err(error) if settings.mode == Mode::Auto => {
+            // What an earlier agent left is retired in order once the other dataplane is in place.
+            if !was_present && let Err(error) = ebpf::cleanup(&settings.ebpf.bpffs_root) {
+                tracing::warn!("removing what was made for mode ebpf: {error}");
+            }
+            open_nftables(settings, detectors, Choice::fall_back(&error), report)
+        }
+        Err(error) => Err(error),
     }
 }
 
-fn open_ebpf(settings: &Settings, detectors: &PerFamily<LocalDetector>) -> anyhow::Result<Opened> {
-    let dataplane = Ebpf::new(ebpf_settings(settings, detectors)).context("mode ebpf")?;
-    Ok(Opened { dataplane: Box::new(dataplane), port: None })
-}
-
-fn open_nftables(settings: &Settings, detectors: &PerFamily<LocalDetector>) -> anyhow::Result<Opened> {
+fn open_nftables(
+    settings: &Settings,
+    detectors: &PerFamily<LocalDetector>,
+    choice: Choice,
+    report: Option<Report>,
+) -> anyhow::Result<Opened> {
     let nftables = Nftables::new(&nftables_settings(settings, detectors)).context("nftables mode")?;
     for warning in nftables.warnings() {
         tracing::warn!("{warning}");
     }
     let port = nftables.port().context("nftables mode")?;
-    Ok(Opened { dataplane: Box::new(nftables), port: Some(port) })
+    Ok(Opened { dataplane: Box::new(nftables), choice, report, opt_out: None, port: Some(port) })
 }
 
-/// What mode `auto` saw of the kernel, a line for each thing that eBPF would be needed for.
-pub(super) fn kernel_notes(settings: &Settings) -> Vec<String> {
-    if settings.mode != Mode::Auto {
+/// What this kernel has of what mode `ebpf` needs.
+fn probe(settings: &Settings) -> Report {
+    let ebpf = &settings.ebpf;
+    probe_kernel(&ProbeOptions {
+        cgroup: Some(ebpf::cgroup_path(&ebpf.cgroup_root)),
+        without_cgroup: ebpf.socket_lb == SocketLb::Off,
+        bpffs: Some(ebpf.bpffs_root.clone()),
+        interface: None,
+    })
+}
+
+/// What was seen of the kernel, a line for each thing that eBPF is needed for; nothing where nobody asked for eBPF. If it
+/// was not needed for a choice, the look is taken now.
+pub(super) fn kernel_notes(settings: &Settings, report: Option<Report>) -> Vec<String> {
+    if report.is_none() && settings.mode != Mode::Ebpf {
         return Vec::new();
     }
-    // The default is not where cgroup v2 is on every host; the probe finds it.
-    let cgroup = Some(settings.ebpf.cgroup_root.clone()).filter(|root| root != Path::new("/sys/fs/cgroup"));
-    let report = probe_kernel(&ProbeOptions { cgroup, ..ProbeOptions::default() });
+    let report = report.unwrap_or_else(|| probe(settings));
     let needs = [Need::Datapath, Need::SocketLb, Need::Acceleration];
     let notes: Vec<_> = needs.into_iter().map(|need| report.summary(need)).collect();
-    tracing::info!("mode auto: nftables, the dataplane of this build");
     for note in &notes {
         tracing::debug!("kernel: {note}");
     }
@@ -104,6 +136,7 @@ fn ebpf_settings(settings: &Settings, detectors: &PerFamily<LocalDetector>) -> e
         masquerade_mark: settings.masquerade_mark(),
         masquerade_all: settings.masquerade_all,
         takes_over,
+        loopback_node_ports: settings.localhost_node_ports.ipv4 || settings.localhost_node_ports.ipv6,
         tcp_idle_seconds: tcp_idle(settings),
     }
 }
@@ -139,12 +172,30 @@ pub(super) fn wants_localnet(settings: &Settings) -> bool {
     if settings.mode == Mode::Ebpf {
         return false;
     }
+    names_loopback(settings)
+}
+
+/// A range of IPv4 loopback addresses is among those for node ports, and they are not turned off.
+pub(super) fn names_loopback(settings: &Settings) -> bool {
     match &settings.node_port_addresses {
         NodePortAddresses::Primary => false,
         NodePortAddresses::Cidrs(cidrs) => {
-            cidrs.iter().any(|cidr| cidr.addr().is_ipv4() && cidr.addr().is_loopback())
+            let is_loopback = |cidr: &ipnet::IpNet| cidr.addr().is_ipv4() && cidr.addr().is_loopback();
+            settings.localhost_node_ports.named && cidrs.iter().any(is_loopback)
         }
     }
+}
+
+/// Which loopback addresses are to accept node ports in the mode that runs. In mode ebpf sockets reach them; the nftables
+/// rules for them need settings of the kernel that only who names them wants.
+pub(super) fn loopback_node_ports(settings: &Settings) -> PerFamily<LoopbackNodePorts> {
+    let wanted = settings.localhost_node_ports;
+    let of = |family_wanted: bool| match (settings.mode, family_wanted) {
+        (Mode::Ebpf, true) => LoopbackNodePorts::Always,
+        (Mode::Auto | Mode::Nftables, _) if wanted.named => LoopbackNodePorts::IfNamed,
+        _ => LoopbackNodePorts::Never,
+    };
+    PerFamily { v4: of(wanted.ipv4), v6: of(wanted.ipv6) }
 }
 
 /// Signals `changed` whenever somebody else than the socket `own` changes our tables. For after the first sync: before,

@@ -23,7 +23,8 @@ pub(super) fn init_only(settings: &Settings) -> anyhow::Result<ExitCode> {
     if dataplane::wants_localnet(settings) {
         localnet();
     }
-    if settings.mode == Mode::Ebpf {
+    // Mode auto may come to need it, when the agent cannot set it any more.
+    if settings.mode != Mode::Nftables {
         local_sources();
     }
     Ok(ExitCode::SUCCESS)
@@ -67,9 +68,6 @@ pub(super) fn prepare(settings: &Settings) {
     let root = SysctlRoot::kernel();
     if let Err(error) = set_oom_score_adj(&root, settings.oom_score_adj) {
         tracing::warn!("oom_score_adj: {error}");
-    }
-    if settings.mode == Mode::Ebpf {
-        local_sources();
     }
     for warning in preflight(&root, &IpFamily::ALL.into_iter().collect()) {
         tracing::warn!(check = warning.check, "{}", warning.advice);

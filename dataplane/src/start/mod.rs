@@ -1,5 +1,6 @@
 //! From a command line to a running agent: puts the parts together, once.
 
+mod choice;
 mod dataplane;
 mod init;
 mod node_cidr;

@@ -1,14 +1,14 @@
 //! Servers, and everybody else who is told what happens.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::Context;
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use crate::config::{KubeProxyConfiguration, Loaded, Mode, NodePortAddresses, Settings};
+use crate::config::{KubeProxyConfiguration, Loaded, NodePortAddresses, Settings};
 use crate::reconcile::{Observer, QueryHandle};
 use crate::serve::{
     Clock, EventSink, HealthMonitor, HttpServer, LogHandle, Metrics, MetricsPages, NodePortServers,
@@ -26,6 +26,8 @@ pub(super) struct Shown<'a> {
     pub(super) queries: QueryHandle,
     pub(super) logs: LogHandle,
     pub(super) started: Timestamp,
+    /// What /proxyMode says: the dataplane that runs, once that is known.
+    pub(super) proxy_mode: Arc<OnceLock<&'static str>>,
 }
 
 /// Starts the health and metrics servers. A task ends only if its server may fail for good.
@@ -46,7 +48,7 @@ pub(super) fn spawn_servers(shown: Shown<'_>) -> anyhow::Result<JoinSet<ServeErr
     if let Some(address) = servers.metrics {
         let pages = MetricsPages {
             metrics: Arc::clone(shown.metrics),
-            proxy_mode: mode_name(shown.loaded.settings.mode).to_owned(),
+            proxy_mode: shown.proxy_mode,
             config: config_value(&shown.loaded.document)?,
             flags: shown.loaded.flags.iter().cloned().collect::<BTreeMap<_, _>>(),
             started: shown.started,
@@ -57,14 +59,6 @@ pub(super) fn spawn_servers(shown: Shown<'_>) -> anyhow::Result<JoinSet<ServeErr
         spawn(ServerRole::Metrics, address, metrics_router(pages));
     }
     Ok(tasks)
-}
-
-/// What /proxyMode says: the dataplane that runs.
-const fn mode_name(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Ebpf => "ebpf",
-        Mode::Auto | Mode::Nftables => "nftables",
-    }
 }
 
 fn config_value(document: &KubeProxyConfiguration) -> anyhow::Result<Value> {

@@ -9,20 +9,24 @@ use jiff::Timestamp;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::choice::Choice;
 use super::dataplane::Opened;
 use super::observer::{Shown, observer, spawn_servers};
-use super::{dataplane, init, node_cidr, source};
+use super::{choice, dataplane, init, node_cidr, source};
 use crate::cli::Args;
-use crate::config::{Loaded, LocalMode, NodePortAddresses, Settings, watch_file};
+use crate::config::{Loaded, LocalMode, Mode, NodePortAddresses, Settings, watch_file};
 use crate::domain::{IpFamily, Node, ObjectKind};
 use crate::kernel::Dataplane;
 use crate::kernel::conntrack::NetlinkConntrack;
 use crate::kernel::monitor::AddressMonitor;
 use crate::plan::{self, PlanSettings};
-use crate::reconcile::{Agent, AgentParts, ClientClasses, Engine, QueryHandle};
-use crate::serve::{Clock, HealthMonitor, LogHandle, Metrics, ServiceSeries};
+use crate::reconcile::{Agent, AgentParts, ClientClasses, Engine, QueryHandle, Running};
+use crate::serve::{
+    Clock, ClusterEvent, EventSink, HealthMonitor, LogHandle, Metrics, ServeError, ServiceSeries,
+};
 
 /// Runs the agent until it is stopped by a signal, or cannot go on.
 pub(super) fn run(args: &Args, loaded: Loaded, logs: LogHandle) -> anyhow::Result<ExitCode> {
@@ -80,14 +84,15 @@ fn stopped() -> anyhow::Result<impl Future<Output = ()>> {
 
 async fn start(loaded: Loaded, logs: LogHandle, stop: CancellationToken) -> anyhow::Result<ExitCode> {
     let started = Timestamp::now();
-    let settings = loaded.settings.clone();
+    let mut settings = loaded.settings.clone();
     init::prepare(&settings);
     let metrics = Arc::new(Metrics::new(service_series(&settings))?);
     let health = Arc::new(HealthMonitor::new(settings.sync_period * 2, Clock::System));
     let mut source = source::start(&settings, &metrics, &health).await?;
     let (queries, asked) = QueryHandle::channel();
     let (events, watches) = (Arc::clone(&source.sink), source.handle.status());
-    let mut servers = spawn_servers(Shown {
+    let proxy_mode = Arc::default();
+    let shown = Shown {
         loaded: &loaded,
         metrics: &metrics,
         health: &health,
@@ -95,12 +100,18 @@ async fn start(loaded: Loaded, logs: LogHandle, stop: CancellationToken) -> anyh
         queries,
         logs,
         started,
-    })?;
+        proxy_mode: Arc::clone(&proxy_mode),
+    };
+    let mut servers = spawn_servers(shown)?;
     let (node, early) = node_cidr::wait(&settings, &mut source.events).await?;
-    let objects = source.events;
     let detectors = dataplane::detectors(&settings, &node)?;
     check_families(&settings, &node)?;
-    let Opened { dataplane, port } = dataplane::open(&settings, &detectors)?;
+    let Opened { dataplane, choice, report, opt_out, port } = dataplane::open(&settings, &detectors)?;
+    source.watch_pods(opt_out.is_some());
+    let objects = source.events;
+    let running = running(&settings, &choice, &metrics, &*events);
+    proxy_mode.get_or_init(|| running.dataplane);
+    settings.mode = choice.mode;
     let kernel_changed = Arc::new(Notify::new());
     let kernel_notes = Arc::new(OnceLock::new());
     let observer = observer(&settings, metrics, health, events, watches, started);
@@ -113,28 +124,58 @@ async fn start(loaded: Loaded, logs: LogHandle, stop: CancellationToken) -> anyh
             addresses: AddressMonitor::new().context("watching the node's addresses")?,
             kernel_changed: Arc::clone(&kernel_changed),
             observer,
+            running,
+            opt_out,
             kernel_notes: Arc::clone(&kernel_notes),
             classes: ClientClasses { detectors, masquerade_all: settings.masquerade_all },
             min_interval: min_interval(&settings),
             sync_period: settings.sync_period,
             follows_pod_cidrs: settings.local_mode == LocalMode::NodeCidr,
             after_first_sync: Some(Box::new(move || {
-                if let Some(port) = port {
-                    dataplane::spawn_monitor(port, kernel_changed);
-                }
-                after_first_sync(&settings, &kernel_notes);
+                after_first_sync(&settings, port, kernel_changed);
+                kernel_notes.get_or_init(|| dataplane::kernel_notes(&settings, report));
             })),
             stop,
         };
         Ok(Agent::new(parts))
     };
+    until_the_end(on_its_own_thread(make), &mut servers).await
+}
+
+async fn until_the_end(
+    agent: oneshot::Receiver<anyhow::Result<()>>,
+    servers: &mut JoinSet<ServeError>,
+) -> anyhow::Result<ExitCode> {
     tokio::select! {
-        ended = on_its_own_thread(make) => {
+        ended = agent => {
             ended.context("the agent's thread ended")??;
             Ok(ExitCode::SUCCESS)
         }
         Some(failed) = servers.join_next() => Err(failed.context("a server's task ended")?.into()),
     }
+}
+
+/// Tells everybody which dataplane runs, and why, and sets what it needs.
+fn running(settings: &Settings, choice: &Choice, metrics: &Metrics, events: &dyn EventSink) -> Running {
+    let running = Running {
+        configured: choice::name(settings.mode),
+        dataplane: choice::name(choice.mode),
+        reason: choice.reason.clone(),
+        notes: choice::notes(choice.mode, settings),
+    };
+    let Running { configured, dataplane, reason, .. } = &running;
+    tracing::info!(configured, "mode {dataplane}: {reason}");
+    for note in &running.notes {
+        tracing::info!("{note}");
+    }
+    metrics.set_mode(configured, dataplane);
+    if settings.mode == Mode::Auto && choice.mode != Mode::Ebpf {
+        events.emit(ClusterEvent::degraded(format!("mode {dataplane}: {reason}")));
+    }
+    if choice.mode == Mode::Ebpf {
+        init::local_sources();
+    }
+    running
 }
 
 const fn service_series(settings: &Settings) -> ServiceSeries {
@@ -166,6 +207,7 @@ fn plan_settings(settings: &Settings) -> PlanSettings {
             NodePortAddresses::Primary => plan::NodePortAddresses::Primary,
             NodePortAddresses::Cidrs(cidrs) => plan::NodePortAddresses::Cidrs(cidrs.clone()),
         },
+        loopback_node_ports: dataplane::loopback_node_ports(settings),
         ..PlanSettings::new(settings.node_name.as_str())
     }
 }
@@ -178,7 +220,10 @@ fn min_interval(settings: &Settings) -> Duration {
 }
 
 /// Rules of a kube-proxy go only now that ours are in place, and the kernel loads connection tracking with our rules.
-fn after_first_sync(settings: &Settings, kernel_notes: &OnceLock<Vec<String>>) {
+fn after_first_sync(settings: &Settings, port: Option<u32>, kernel_changed: Arc<Notify>) {
+    if let Some(port) = port {
+        dataplane::spawn_monitor(port, kernel_changed);
+    }
     if let Err(error) = init::conntrack(&settings.conntrack) {
         tracing::error!("{error:#}");
     }
@@ -187,5 +232,4 @@ fn after_first_sync(settings: &Settings, kernel_notes: &OnceLock<Vec<String>>) {
     }
     dataplane::remove_other_mode(settings);
     init::take_over();
-    kernel_notes.get_or_init(|| dataplane::kernel_notes(settings));
 }

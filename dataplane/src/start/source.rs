@@ -19,6 +19,18 @@ pub(super) struct Source {
     pub(super) handle: WatchHandle,
     pub(super) events: mpsc::Receiver<Stamped>,
     pub(super) sink: Arc<dyn EventSink>,
+    /// Where pods can be watched as well; manifests have them anyway.
+    pods: Option<(KubernetesSettings, mpsc::Sender<Stamped>)>,
+}
+
+impl Source {
+    /// Watches the pods of this node too, if somebody wants to know. To be asked once; what ends the source is not seen
+    /// before.
+    pub(super) fn watch_pods(&mut self, wanted: bool) {
+        if let Some((settings, sender)) = self.pods.take().filter(|_| wanted) {
+            kubernetes::watch_pods(&settings, sender, &mut self.handle);
+        }
+    }
 }
 
 /// Starts the source that the settings name.
@@ -34,7 +46,7 @@ pub(super) async fn start(
         let manifests =
             ManifestSettings { directory: directory.clone(), node_name: settings.node_name.clone() };
         let handle = manifests::spawn(&manifests, sender)?;
-        return Ok(Source { handle, events, sink: Arc::new(LogEvents) });
+        return Ok(Source { handle, events, sink: Arc::new(LogEvents), pods: None });
     }
     let client = ClientSettings {
         kubeconfig: settings.client.kubeconfig.clone(),
@@ -42,8 +54,8 @@ pub(super) async fn start(
     };
     let client = kubernetes::client(&client, Some(Arc::clone(metrics))).await?;
     let sink = Arc::new(KubeEvents::start(client.clone(), &settings.node_name));
-    let handle =
-        kubernetes::spawn(&KubernetesSettings { client, node_name: settings.node_name.clone() }, sender);
+    let settings = KubernetesSettings { client, node_name: settings.node_name.clone() };
+    let handle = kubernetes::spawn(&settings, sender.clone());
     sink.emit(ClusterEvent::starting());
-    Ok(Source { handle, events, sink })
+    Ok(Source { handle, events, sink, pods: Some((settings, sender)) })
 }

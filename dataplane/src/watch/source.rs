@@ -30,6 +30,11 @@ impl WatchHandle {
         Self { status, tasks }
     }
 
+    /// The tasks, to add one.
+    pub(super) fn tasks(&mut self) -> &mut JoinSet<()> {
+        &mut self.tasks
+    }
+
     /// How the source is doing, for metrics and the status page.
     pub fn status(&self) -> Arc<WatchStatus> {
         Arc::clone(&self.status)

@@ -145,6 +145,7 @@ pub struct WatchStatus {
     slices: KindStatus,
     nodes: KindStatus,
     service_cidrs: KindStatus,
+    pods: KindStatus,
 }
 
 impl WatchStatus {
@@ -155,6 +156,7 @@ impl WatchStatus {
             slices: KindStatus::new(started),
             nodes: KindStatus::new(started),
             service_cidrs: KindStatus::new(started),
+            pods: KindStatus::new(started),
         }
     }
 
@@ -165,12 +167,19 @@ impl WatchStatus {
             ObjectKind::EndpointSlice => &self.slices,
             ObjectKind::Node => &self.nodes,
             ObjectKind::ServiceCidr => &self.service_cidrs,
+            ObjectKind::Pod => &self.pods,
         }
     }
 
-    /// All kinds that are watched.
+    /// All kinds that every dataplane needs.
     pub const KINDS: [ObjectKind; 4] =
         [ObjectKind::Service, ObjectKind::EndpointSlice, ObjectKind::Node, ObjectKind::ServiceCidr];
+
+    /// All kinds that are watched: pods only where somebody asked for them.
+    pub fn in_use(&self) -> impl Iterator<Item = ObjectKind> + use<> {
+        let is_used = self.pods.connected() || self.pods.absent() || self.pods.lists() > 0;
+        Self::KINDS.into_iter().chain(is_used.then_some(ObjectKind::Pod))
+    }
 
     /// Whether complete lists of all kinds have been given.
     pub fn synced(&self) -> bool {

@@ -80,6 +80,7 @@ pub(crate) fn settings(bpffs: &Path) -> Settings {
         masquerade_mark: 0x4000,
         masquerade_all: false,
         takes_over: false,
+        loopback_node_ports: false,
         tcp_idle_seconds: 3600,
     }
 }

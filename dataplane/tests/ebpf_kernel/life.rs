@@ -120,9 +120,27 @@ fn what_cannot_work_here_is_refused_with_the_flag_that_helps() {
         assert_eq!(error.disposition(), Disposition::Fatal);
         let cause = std::error::Error::source(&error).unwrap().to_string();
         assert!(cause.contains("--bpffs-root"), "{cause}");
-        let no_cgroup = Settings { cgroup_root: bpffs.to_owned(), sockets: Sockets::All, ..settings(bpffs) };
-        let error = Ebpf::new(no_cgroup).unwrap_err();
-        let cause = std::error::Error::source(&error).unwrap().to_string();
-        assert!(cause.contains("--cgroup-root") && cause.contains(&bpffs.display().to_string()), "{cause}");
+    });
+}
+
+#[test]
+fn without_a_cgroup_packets_are_translated_and_that_is_said() {
+    in_namespace(|bpffs| {
+        let no_cgroup = Settings {
+            cgroup_root: bpffs.to_owned(),
+            sockets: Sockets::All,
+            loopback_node_ports: true,
+            ..settings(bpffs)
+        };
+        let table = services(1);
+        let mut dataplane = Ebpf::new(no_cgroup).unwrap();
+        dataplane.restore(&table).unwrap();
+        assert_eq!(links(bpffs), ["egress-1", "ingress-1"]);
+        assert_eq!(dataplane.audit(&table).unwrap(), 0, "what cannot be there is not missed");
+        let [lost, loopback] = dataplane.shortcomings().try_into().unwrap();
+        assert!(lost.contains("--cgroup-root") && lost.contains(&bpffs.display().to_string()), "{lost}");
+        assert!(lost.contains("packets are translated one by one"), "{lost}");
+        assert!(loopback.contains("loopback"), "{loopback}");
+        assert!(dataplane.opt_outs().is_none());
     });
 }

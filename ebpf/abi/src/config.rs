@@ -54,6 +54,11 @@ pub struct Config {
     pub hairpin4: u32,
     /// The same, IPv6.
     pub hairpin6: Words,
+    /// Levels of the cgroup hierarchy on which there are entries in the map of opted-out cgroups: bit 1 for the children
+    /// of the root, and so on; 0, and nothing is looked up, if there are none.
+    pub opted_out_levels: u32,
+    /// Zero.
+    pub pad: u32,
     /// Sources that are local pods ([`PODS_BY_RANGE`]), IPv4; unused ones are [`Range4::NONE`].
     pub pods4: [Range4; RANGES],
     /// Addresses in which one that no Service has is dropped, IPv4.
@@ -64,9 +69,9 @@ pub struct Config {
     pub services6: [Range6; RANGES],
 }
 
-assert_layout!(Config, size 680,
-    flags @ 0, masquerade_mark @ 4, host_netns_cookie @ 8, hash_seed @ 16, hairpin4 @ 20, hairpin6 @ 24, pods4 @ 40,
-    services4 @ 104, pods6 @ 168, services6 @ 424,
+assert_layout!(Config, size 688,
+    flags @ 0, masquerade_mark @ 4, host_netns_cookie @ 8, hash_seed @ 16, hairpin4 @ 20, hairpin6 @ 24,
+    opted_out_levels @ 40, pad @ 44, pods4 @ 48, services4 @ 112, pods6 @ 176, services6 @ 432,
 );
 
 impl Default for Config {
@@ -78,6 +83,8 @@ impl Default for Config {
             hash_seed: 0,
             hairpin4: 0,
             hairpin6: [0; 4],
+            opted_out_levels: 0,
+            pad: 0,
             pods4: [Range4::NONE; RANGES],
             services4: [Range4::NONE; RANGES],
             pods6: [Range6::NONE; RANGES],
@@ -97,3 +104,6 @@ pub const ADOPT_MIDSTREAM: u32 = 1 << 2;
 pub const SOCKETS_HOST_ONLY: u32 = 1 << 3;
 /// Packets, bytes and new flows of each Service port are counted.
 pub const COUNT_SERVICES: u32 = 1 << 4;
+
+/// Levels of the cgroup hierarchy that [`Config::opted_out_levels`] can name: 1 to one less than this.
+pub const CGROUP_LEVELS: u32 = 16;

@@ -60,6 +60,8 @@ pub const FRAGMENTS6: &str = "FRAGMENTS6";
 pub const INTERFACES: &str = "INTERFACES";
 /// LRU hash of [`crate::socket::OriginKey`] to [`crate::socket::OriginValue`].
 pub const ORIGINS: &str = "ORIGINS";
+/// Hash of cgroup id (`u64`) to 1 (`u32`): processes in it, or below, whose sockets are left alone.
+pub const OPTED_OUT: &str = "OPTED_OUT";
 /// Per-CPU array of `u64`, indexed by [`crate::counter::Counter`].
 pub const COUNTERS: &str = "COUNTERS";
 /// Per-CPU array of [`crate::service::ServiceCounters`], indexed by service.
@@ -70,10 +72,10 @@ pub const TAILS: &str = "TAILS";
 pub const WORK: [&str; 2] = ["WORK4", "WORK6"];
 
 /// Every map of the dataplane but [`WORK`].
-pub const MAPS: [&str; 22] = [
+pub const MAPS: [&str; 23] = [
     CONFIG, CLOCK, KNOWN, FRONTENDS4, FRONTENDS6, POOL, BACKENDS, FLOWS4, FLOWS6, OPENING4, OPENING6,
-    AFFINITY4, AFFINITY6, RANGES4, RANGES6, FRAGMENTS4, FRAGMENTS6, INTERFACES, ORIGINS, COUNTERS, SERVICES,
-    TAILS,
+    AFFINITY4, AFFINITY6, RANGES4, RANGES6, FRAGMENTS4, FRAGMENTS6, INTERFACES, ORIGINS, OPTED_OUT, COUNTERS,
+    SERVICES, TAILS,
 ];
 
 /// Capacities unless the agent says otherwise.
@@ -98,6 +100,8 @@ pub mod capacity {
     pub const INTERFACES: u32 = 4_096;
     /// Sockets whose peer is a backend.
     pub const ORIGINS: u32 = 1 << 17;
+    /// Cgroups whose sockets are left alone.
+    pub const OPTED_OUT: u32 = 4_096;
     /// Service ports.
     pub const SERVICES: u32 = 65_536;
 }

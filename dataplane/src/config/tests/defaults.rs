@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::{load_flags, load_lines};
 use crate::config::{
-    Acceleration, Conntrack, GoDuration, KubeProxyConfiguration, LocalMode, LogFormat, Mode,
-    NodePortAddresses, Settings, SocketLb, write,
+    Acceleration, Conntrack, GoDuration, KubeProxyConfiguration, LocalMode, LocalhostNodePorts, LogFormat,
+    Mode, NodePortAddresses, Settings, SocketLb, write,
 };
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -19,7 +19,7 @@ fn address(text: &str) -> SocketAddr {
 
 /// What the defaults of an empty file and of no flags have in common: everything.
 fn assert_defaults(settings: &Settings) {
-    assert_eq!(settings.mode, Mode::Auto);
+    assert_eq!(settings.mode, Mode::Nftables);
     assert_eq!(settings.bind_address, None);
     assert_eq!(settings.primary_family(), None);
     assert_eq!((settings.masquerade_bit, settings.masquerade_mark()), (14, 0x4000));
@@ -27,10 +27,9 @@ fn assert_defaults(settings: &Settings) {
     assert_eq!(settings.local_mode, LocalMode::ClusterCidr(vec![]));
     let everywhere = vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()];
     assert_eq!(settings.node_port_addresses, NodePortAddresses::Cidrs(everywhere));
-    assert!(settings.localhost_node_ports);
+    assert_eq!(settings.localhost_node_ports, LocalhostNodePorts { ipv4: true, ipv6: true, named: true });
     assert_eq!(settings.sync_period, MINUTE / 2);
     assert_eq!(settings.min_sync_period, Duration::from_secs(1));
-    assert_eq!(settings.config_sync_period, 15 * MINUTE);
     assert_eq!(settings.oom_score_adj, -999);
     assert_eq!(settings.manifests, None);
     let conntrack = Conntrack {
@@ -52,8 +51,6 @@ fn assert_process_defaults(settings: &Settings) {
     assert!(!servers.bind_hard_fail && !servers.profiling);
     let client = &settings.client;
     assert_eq!((client.kubeconfig.as_deref(), client.master.as_deref()), (None, None));
-    assert_eq!((client.qps, client.burst), (Some(5.0), 10));
-    assert_eq!(client.content_type, "application/vnd.kubernetes.protobuf");
     assert_eq!((settings.logging.format, settings.logging.verbosity), (LogFormat::Text, 0));
     assert!(settings.logging.vmodule.is_empty());
     let ebpf = &settings.ebpf;
@@ -125,8 +122,25 @@ fn zero_conntrack_values_leave_the_kernel_alone() {
 }
 
 #[test]
-fn a_negative_qps_is_no_limit() {
-    assert_eq!(load_lines("clientConnection: {qps: -1}\n").unwrap().settings.client.qps, None);
+fn loopback_addresses_accept_node_ports_unless_ranges_or_the_switch_leave_them_out() {
+    let both = |lines: &str| {
+        let LocalhostNodePorts { ipv4, ipv6, named } =
+            load_lines(lines).unwrap().settings.localhost_node_ports;
+        (ipv4, ipv6, named)
+    };
+    assert_eq!(both("mode: ebpf\n"), (true, true, true));
+    assert_eq!(both("mode: ebpf\nnodePortAddresses: [primary]\n"), (false, false, true));
+    assert_eq!(both("nodePortAddresses: [0.0.0.0/0, fd00::/8]\n"), (true, false, true));
+    assert_eq!(both("nodePortAddresses: [127.0.0.0/8]\n"), (true, true, true), "IPv6 has all its addresses");
+    assert_eq!(both("nodePortAddresses: [10.0.0.0/8, '::1/128']\n"), (false, true, true));
+    let off = "iptables: {localhostNodePorts: false}\n";
+    assert_eq!(both(off), (false, false, false));
+    assert_eq!(both(&format!("{off}nodePortAddresses: [127.0.0.0/8]\n")), (false, false, false));
+}
+
+#[test]
+fn a_negative_qps_is_accepted() {
+    load_lines("clientConnection: {qps: -1}\n").unwrap();
 }
 
 #[test]

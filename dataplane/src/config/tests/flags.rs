@@ -29,7 +29,7 @@ fn every_flag_about_the_proxy_works() {
     assert_eq!(settings.local_mode, LocalMode::ClusterCidr(cidrs(["10.0.0.0/8", "fd00::/8"])));
     let expected = NodePortAddresses::Cidrs(cidrs(["192.168.0.0/16", "fd00::/8"]));
     assert_eq!(settings.node_port_addresses, expected);
-    assert!(settings.masquerade_all && !settings.localhost_node_ports);
+    assert!(settings.masquerade_all && !settings.localhost_node_ports.named);
     assert_eq!((settings.masquerade_mark(), settings.mode), (1 << 5, Mode::Nftables));
     assert_eq!(settings.sync_period, Duration::from_mins(1));
     assert_eq!(settings.min_sync_period, Duration::ZERO);
@@ -48,7 +48,7 @@ fn every_flag_about_local_detection_works() {
 
 #[test]
 fn every_flag_about_the_process_works() {
-    let settings = load_flags(&[
+    let loaded = load_flags(&[
         "--kubeconfig=/k",
         "--master=https://1.2.3.4",
         "--kube-api-content-type=application/json",
@@ -61,14 +61,15 @@ fn every_flag_about_the_process_works() {
         "--profiling=true",
         "--oom-score-adj=-500",
     ])
-    .unwrap()
-    .settings;
+    .unwrap();
+    let (settings, document) = (loaded.settings, loaded.document);
     let client = &settings.client;
     assert_eq!(client.kubeconfig.as_deref(), Some(Path::new("/k")));
     assert_eq!(client.master.as_deref(), Some("https://1.2.3.4"));
-    assert_eq!((client.qps, client.burst), (Some(50.5), 100));
+    let client = &document.client_connection;
+    assert_eq!((client.qps.to_string().as_str(), client.burst), ("50.5", 100));
     assert_eq!(client.content_type, "application/json");
-    assert_eq!(settings.config_sync_period, Duration::from_hours(1));
+    assert_eq!(document.config_sync_period.to_std(), Duration::from_hours(1));
     assert_eq!(settings.node_name, "node-b");
     assert_eq!(settings.bind_address, Some("fd00::2".parse().unwrap()));
     assert!(settings.servers.bind_hard_fail && settings.servers.profiling);
@@ -117,7 +118,7 @@ fn ipvs_takes_its_own_periods() {
         ["--proxy-mode=ipvs", "--ipvs-sync-period=9s", "--ipvs-min-sync-period=0", "--masquerade-all"];
     let settings = load_flags(&flags).unwrap().settings;
     assert_eq!((settings.sync_period, settings.min_sync_period), (Duration::from_secs(9), Duration::ZERO));
-    assert_eq!((settings.mode, settings.masquerade_all), (Mode::Auto, true));
+    assert_eq!((settings.mode, settings.masquerade_all), (Mode::Nftables, true));
 }
 
 #[test]

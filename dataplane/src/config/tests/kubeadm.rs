@@ -11,7 +11,7 @@ const KUBEADM: &str = include_str!("kubeadm.yaml");
 fn an_untouched_kubeadm_config_map_loads() {
     let loaded = load_text(KUBEADM, &["--hostname-override=Node-1"]).unwrap();
     let settings = loaded.settings;
-    assert_eq!((settings.node_name.as_str(), settings.mode), ("node-1", Mode::Auto));
+    assert_eq!((settings.node_name.as_str(), settings.mode), ("node-1", Mode::Nftables));
     assert_eq!(settings.local_mode, LocalMode::ClusterCidr(vec!["10.244.0.0/16".parse().unwrap()]));
     assert_eq!(settings.client.kubeconfig, Some("/var/lib/kube-proxy/kubeconfig.conf".into()));
     let mut defaults = KubeProxyConfiguration::with_defaults();
@@ -45,10 +45,12 @@ fn an_untouched_file_keeps_what_it_says_about_iptables() {
         "masqueradeBit: 10",
         1,
     );
-    for mode in ["mode: \"\"", "mode: iptables", "mode: auto"] {
+    let modes =
+        [("mode: \"\"", Mode::Nftables), ("mode: iptables", Mode::Nftables), ("mode: auto", Mode::Auto)];
+    for (mode, expected) in modes {
         let settings = load_text(&edited.replace("mode: \"\"", mode), &[]).unwrap().settings;
         assert!(settings.masquerade_all, "{mode}");
-        assert_eq!((settings.masquerade_mark(), settings.mode), (0x400, Mode::Auto), "{mode}");
+        assert_eq!((settings.masquerade_mark(), settings.mode), (0x400, expected), "{mode}");
     }
     let nftables = load_text(&edited.replace("mode: \"\"", "mode: nftables"), &[]).unwrap().settings;
     assert_eq!((nftables.masquerade_all, nftables.masquerade_bit), (false, 14));
@@ -71,9 +73,13 @@ fn ipvs_has_its_own_periods_and_the_mark_of_iptables() {
         .replace("minSyncPeriod: 0s\n  scheduler", "minSyncPeriod: 200ms\n  scheduler");
     let loaded = load_text(&text, &[]).unwrap();
     let settings = loaded.settings;
-    assert_eq!((settings.mode, settings.masquerade_bit), (Mode::Auto, 3));
+    assert_eq!((settings.mode, settings.masquerade_bit), (Mode::Nftables, 3));
     assert_eq!(settings.min_sync_period, Duration::from_millis(200));
-    assert!(loaded.warnings[0].starts_with("mode \"ipvs\" is taken as \"auto\""), "{:?}", loaded.warnings);
+    assert!(
+        loaded.warnings[0].starts_with("mode \"ipvs\" is taken as \"nftables\""),
+        "{:?}",
+        loaded.warnings
+    );
 }
 
 #[test]

@@ -83,7 +83,10 @@ fn modes_that_are_not_ours_are_taken_as_auto_with_a_warning() {
     for mode in ["iptables", "ipvs"] {
         let lines = format!("mode: {mode}\nnodePortAddresses: [primary]\n");
         let warnings = load_lines(&lines).unwrap().warnings;
-        assert_eq!(warnings, [format!("mode {mode:?} is taken as \"auto\": shunt has no such dataplane")]);
+        assert_eq!(
+            warnings,
+            [format!("mode {mode:?} is taken as \"nftables\": shunt has no such dataplane")]
+        );
     }
 }
 

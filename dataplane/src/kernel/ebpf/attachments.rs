@@ -211,6 +211,11 @@ impl Attachments {
         detach_sockets(&self.links)
     }
 
+    /// Whether this kernel has no tcx links, so that classic filters are used.
+    pub(super) const fn uses_filters(&self) -> bool {
+        !self.has_tcx
+    }
+
     /// Links that should be there and are not.
     pub(super) fn missing_links(&self, sockets: bool) -> usize {
         let interfaces = self

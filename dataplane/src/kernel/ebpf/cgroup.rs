@@ -21,6 +21,11 @@ pub(super) fn open(root: &Path) -> io::Result<(File, PathBuf)> {
     Err(named(root, &io::Error::new(io::ErrorKind::Unsupported, words)))
 }
 
+/// Where [`open`] finds the cgroup, or `root` itself if it finds none.
+pub fn path_of(root: &Path) -> PathBuf {
+    open(root).map_or_else(|_nothing| root.to_owned(), |(_, path)| path)
+}
+
 fn is_version_2(directory: &File) -> io::Result<bool> {
     Ok(fstatfs(directory)?.filesystem_type() == CGROUP2_SUPER_MAGIC)
 }

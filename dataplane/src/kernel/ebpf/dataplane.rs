@@ -1,8 +1,6 @@
 //! The dataplane behind the trait that `reconcile` knows.
 
-use std::fs::File;
 use std::io;
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, MutexGuard};
@@ -16,18 +14,20 @@ use shunt_abi::name;
 use super::adopt::adopt;
 use super::attachments::{AttachError, Attachments};
 use super::audit;
-use super::cgroup;
+use super::balancing::Balancing;
 use super::directory::Directory;
 use super::flows::Patience;
 use super::inspect;
 use super::interfaces::LinkMonitor;
+use super::map::MapError;
 use super::maps::{Maps, WriteError};
 use super::masquerade::Masquerade;
 use super::model::{Capacities, Model, Refused};
 use super::node_config;
+use super::opt_outs::{self, OptOuts};
 use super::programs::Programs;
 use super::service::{Surroundings, destinations};
-use super::settings::{Settings, Sockets};
+use super::settings::Settings;
 use super::shared::{self, Shared, State};
 use super::trial;
 use super::words;
@@ -45,8 +45,7 @@ pub struct Ebpf {
     directory: Directory,
     shared: Arc<Shared>,
     masquerade: Masquerade,
-    /// The cgroup with its path, with socket load balancing.
-    cgroup: Option<(File, PathBuf)>,
+    balancing: Balancing,
     jobs: Sender<Job>,
     /// Programs are attached and the watcher runs.
     started: bool,
@@ -60,18 +59,18 @@ impl Ebpf {
     pub fn new(settings: Settings) -> Result<Self, DataplaneError> {
         let directory = Directory::new(&settings.bpffs_root);
         directory.create().map_err(unsupported("a place for pins"))?;
-        let wants_sockets = settings.sockets != Sockets::Off;
-        let cgroup = wants_sockets
-            .then(|| cgroup::open(&settings.cgroup_root))
-            .transpose()
-            .map_err(unsupported("cgroup version 2"))?;
-        let programs = Programs::load(&directory.maps(), wants_sockets)
+        let mut balancing = Balancing::new(&settings);
+        let programs = Programs::load(&directory.maps(), balancing.cgroup().is_some())
             .map_err(|error| unsupported("what the BPF programs need")(io::Error::other(words(&error))))?;
+        balancing.set_names_refusals(programs.names_refusals);
+        if let Some(error) = &programs.no_sockets {
+            balancing.give_up(&words(error));
+        }
         let maps = Maps::open(&directory.maps()).map_err(|error| failed("open the maps", &error))?;
         let attachments = Attachments::new(programs, directory.links(), settings.detectors.clone());
         let shared = Arc::new(Shared::new(maps, attachments));
         let (jobs, asked) = channel();
-        let path = cgroup.as_ref().map(|(_, path)| path.clone());
+        let path = balancing.path().map(ToOwned::to_owned);
         let patience = Patience { idle: settings.tcp_idle_seconds };
         let worker = Arc::clone(&shared);
         thread::Builder::new()
@@ -83,22 +82,28 @@ impl Ebpf {
             settings,
             directory,
             shared,
-            cgroup,
+            balancing,
             jobs,
             started: false,
             keeps_nat: false,
         })
     }
 
+    /// Takes the pods that want their sockets to be left alone; none without socket load balancing.
+    pub fn opt_outs(&self) -> Option<OptOuts> {
+        let cgroup = self.balancing.path()?;
+        let started = opt_outs::start(&self.shared, cgroup);
+        started
+            .inspect_err(|error| tracing::warn!("no pod can opt out of socket load balancing: {error}"))
+            .ok()
+    }
+
     fn configure(&mut self, globals: &Globals) -> Result<(), DataplaneError> {
-        let map = &self.shared.maps.config;
-        let old = map.get(&0).map_err(|error| failed("read the configuration", &error))?.unwrap_or_default();
-        let new = node_config::build(&self.settings, &globals.service_cidrs, &old)
-            .map_err(unsupported("room for what is configured"))?;
+        let new = self.shared.configure(|old| {
+            node_config::build(&self.settings, &globals.service_cidrs, old, self.balancing.cookie)
+                .map_err(unsupported("room for what is configured"))
+        })?;
         self.keeps_nat = new.flags & shunt_abi::config::ADOPT_MIDSTREAM == 0;
-        if new != old {
-            map.set(&0, &new).map_err(|error| failed("write the configuration", &error))?;
-        }
         Ok(())
     }
 
@@ -168,7 +173,7 @@ impl Ebpf {
 
     /// Sockets may be connected to backends that are gone.
     fn look_for_sockets(&self) {
-        if self.cgroup.is_some() && self.jobs.send(Job::Sockets).is_err() {
+        if self.balancing.works() && self.jobs.send(Job::Sockets).is_err() {
             tracing::warn!("the thread that looks for sockets without backend has ended");
         }
     }
@@ -182,10 +187,7 @@ impl Ebpf {
         attachments.distrust();
         attachments.sync(map)?;
         attachments.sweep(map)?;
-        match &self.cgroup {
-            Some((directory, _)) => attachments.attach_sockets(directory)?,
-            None => attachments.detach_sockets()?,
-        }
+        self.balancing.attach(&mut attachments)?;
         attachments.drop_old_tails()?;
         drop(attachments);
         if !self.started {
@@ -260,7 +262,7 @@ impl Dataplane for Ebpf {
         let known = self.shared.maps.known.entries().map_err(read)?;
         let differing = audit::differences(model, &observed) + audit::lost_bits(&state.known, &known);
         drop(state);
-        let links = self.shared.attachments().missing_links(self.cgroup.is_some());
+        let links = self.shared.attachments().missing_links(self.balancing.works());
         let mut rules = 0;
         for family in IpFamily::ALL {
             let differs = self.masquerade.differs(family);
@@ -308,6 +310,21 @@ impl Dataplane for Ebpf {
         Ok(inspected)
     }
 
+    fn shortcomings(&self) -> Vec<String> {
+        let mut found = self.balancing.shortcomings();
+        if self.shared.attachments().uses_filters() {
+            found.push(
+                "clsact filters take the place of tcx links (6.6): what removes them is noticed at the next audit only"
+                    .to_owned(),
+            );
+        }
+        let lost = self.shared.not_found();
+        found.extend(lost.iter().map(|pod| {
+            format!("sockets of pod {pod} are balanced although it opted out: no cgroup of it is found")
+        }));
+        found
+    }
+
     fn observations(&self) -> Observations {
         let maps = &self.shared.maps;
         let counted = Counter::ALL.iter().filter_map(|counter| {
@@ -322,6 +339,12 @@ impl Dataplane for Ebpf {
 fn generation() -> u32 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u32::try_from(since.as_secs() & u64::from(u32::MAX)).unwrap_or(1)
+}
+
+impl From<MapError> for DataplaneError {
+    fn from(error: MapError) -> Self {
+        failed("use a map", &error)
+    }
 }
 
 fn unsupported(feature: &str) -> impl Fn(io::Error) -> DataplaneError + '_ {

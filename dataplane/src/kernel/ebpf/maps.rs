@@ -54,6 +54,7 @@ pub(super) struct Maps {
     ranges6: TypedMap<RangeKey6, u32>,
     pub(super) interfaces: TypedMap<u32, InterfaceValue>,
     pub(super) origins: TypedMap<OriginKey, OriginValue>,
+    pub(super) opted_out: TypedMap<u64, u32>,
     pub(super) counters: CounterMap,
     /// Elements of the per-CPU array of Service ports.
     pub(super) services: u32,
@@ -78,6 +79,7 @@ impl Maps {
             ranges6: open(directory, name::RANGES6)?,
             interfaces: open(directory, name::INTERFACES)?,
             origins: open(directory, name::ORIGINS)?,
+            opted_out: open(directory, name::OPTED_OUT)?,
             counters: open_counters(directory)?,
             services: shunt_abi::name::capacity::SERVICES,
         })

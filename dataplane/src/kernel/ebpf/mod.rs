@@ -21,6 +21,7 @@ mod adopt;
 mod attached;
 mod attachments;
 mod audit;
+mod balancing;
 mod cgroup;
 mod cleanup;
 mod dataplane;
@@ -36,6 +37,7 @@ mod masquerade;
 mod model;
 mod namespaces;
 mod node_config;
+mod opt_outs;
 mod programs;
 mod ranges;
 mod retire;
@@ -50,8 +52,10 @@ mod worker;
 mod write;
 
 pub use attached::{AttachedError, AttachedProgram, Direction, Verdict};
+pub use cgroup::path_of as cgroup_path;
 pub use cleanup::{cleanup, is_present};
 pub use dataplane::Ebpf;
+pub use opt_outs::OptOuts;
 pub use retire::retire;
 pub use settings::{Settings, Sockets};
 

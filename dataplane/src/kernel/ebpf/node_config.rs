@@ -2,10 +2,11 @@
 #![expect(unsafe_code, reason = "one socket option is not known to nix")]
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd as _;
-use std::sync::Once;
+use std::path::Path;
 
 use ipnet::IpNet;
 use shunt_abi::address::{word, words};
@@ -13,24 +14,28 @@ use shunt_abi::config::{self, Config, RANGES, Range4, Range6};
 
 use super::settings::{Settings, Sockets};
 use crate::domain::{IpFamily, LocalDetector};
+use crate::kernel::probe::ConnectProbeProgram;
 
 /// Stands for a pod that talks to itself: link-local, so that nothing routes it anywhere else.
 const HAIRPIN4: Ipv4Addr = Ipv4Addr::new(169, 254, 83, 85);
 /// The same; a unique local address, because link-local ones mean nothing without an interface.
 const HAIRPIN6: Ipv6Addr = Ipv6Addr::new(0xfd83, 0x6875, 0x6e74, 0, 0, 0, 0, 1);
 
-/// The configuration; `old` is what the map holds: seed and adoption are kept if they were ever set.
+/// The configuration; `old` is what the map holds: seed and adoption are kept if they were ever set. `cookie` is that of
+/// the host's network namespace, 0 if it is not known.
 pub(super) fn build(
     settings: &Settings,
     service_cidrs: &BTreeSet<IpNet>,
     old: &Config,
+    cookie: u64,
 ) -> io::Result<Config> {
     let fresh = old.hash_seed == 0;
     let adopts = !settings.takes_over && (fresh || old.flags & config::ADOPT_MIDSTREAM != 0);
     let mut built = Config {
         flags: flags(settings) | if adopts { config::ADOPT_MIDSTREAM } else { 0 },
         masquerade_mark: settings.masquerade_mark,
-        host_netns_cookie: netns_cookie()?,
+        host_netns_cookie: cookie,
+        opted_out_levels: old.opted_out_levels,
         hash_seed: if fresh { rand::random::<u32>() | 1 } else { old.hash_seed },
         hairpin4: word(HAIRPIN4),
         hairpin6: words(HAIRPIN6),
@@ -98,25 +103,35 @@ enum Place<'a> {
     Six(&'a mut Range6),
 }
 
-/// By which programs know this network namespace. 0, which no namespace has, where the kernel does not tell (before 5.14):
-/// then no socket counts as the host's.
-fn netns_cookie() -> io::Result<u64> {
-    static TOLD: Once = Once::new();
-    match ask_for_netns_cookie() {
-        Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => {
-            TOLD.call_once(|| {
-                tracing::warn!(
-                    "this kernel does not tell network namespaces apart (SO_NETNS_COOKIE, Linux 5.14): node ports on \
-                     loopback addresses do not work, and with --socket-lb host no socket is balanced"
-                );
-            });
-            Ok(0)
+/// By which programs know this network namespace. Kernels before 5.14 tell only programs: then one is asked, by a
+/// socket of this process, if that is in the cgroup.
+pub(super) fn netns_cookie(cgroup: Option<&Path>) -> io::Result<u64> {
+    let told = cookie_option();
+    match (&told, cgroup) {
+        (Err(error), Some(cgroup)) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => {
+            cookie_from_program(cgroup)
         }
-        answer => answer,
+        _ => told,
     }
 }
 
-fn ask_for_netns_cookie() -> io::Result<u64> {
+/// What the connect program of the probe sees of a socket.
+fn cookie_from_program(cgroup: &Path) -> io::Result<u64> {
+    let mut probe = ConnectProbeProgram::load().map_err(io::Error::other)?;
+    probe.attach(&File::open(cgroup)?).map_err(io::Error::other)?;
+    // Where nobody has to listen: datagrams connect without a packet.
+    let target = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9);
+    probe.refuse(target, libc::ECONNREFUSED.cast_unsigned()).map_err(io::Error::other)?;
+    let refused = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?.connect(target);
+    let record = probe.record().map_err(io::Error::other)?;
+    tracing::debug!(?refused, ?record, "asked a program for the cookie of this network namespace");
+    match record.netns_cookie {
+        0 => Err(io::Error::new(io::ErrorKind::Unsupported, "this process is not in the cgroup")),
+        cookie => Ok(cookie),
+    }
+}
+
+fn cookie_option() -> io::Result<u64> {
     /// `SO_NETNS_COOKIE`
     const OPTION: libc::c_int = 71;
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
@@ -142,14 +157,8 @@ mod tests {
 
     fn settings(detector: LocalDetector) -> Settings {
         Settings {
-            cgroup_root: "/".into(),
-            bpffs_root: "/".into(),
-            sockets: Sockets::Host,
             detectors: PerFamily { v4: detector.clone(), v6: detector },
-            masquerade_mark: 0x4000,
-            masquerade_all: false,
-            takes_over: false,
-            tcp_idle_seconds: 60,
+            ..Settings::for_tests(Sockets::Host)
         }
     }
 
@@ -161,14 +170,14 @@ mod tests {
     fn ranges_go_to_their_family_and_unused_places_hold_nothing() {
         let settings = settings(LocalDetector::Cidrs(cidrs(&["10.0.0.0/8", "fd00:10::/64"])));
         let services = cidrs(&["172.30.0.0/16"]).into_iter().collect();
-        let built = build(&settings, &services, &Config::default()).unwrap();
+        let built = build(&settings, &services, &Config::default(), 7).unwrap();
         assert_eq!(built.pods4[0].network.to_ne_bytes(), [10, 0, 0, 0]);
         assert_eq!(built.pods4[0].mask.to_ne_bytes(), [255, 0, 0, 0]);
         assert_eq!((built.pods4[1], built.pods6[1]), (Range4::NONE, Range6::NONE));
         assert_eq!(built.pods6[0].mask[..2], [u32::MAX, u32::MAX]);
         assert_eq!(built.services4[0].network.to_ne_bytes(), [172, 30, 0, 0]);
         assert_eq!(built.services6[0], Range6::NONE);
-        assert!(built.host_netns_cookie != 0);
+        assert_eq!(built.host_netns_cookie, 7);
         let expected = config::PODS_BY_RANGE | config::SOCKETS_HOST_ONLY | config::ADOPT_MIDSTREAM;
         assert_eq!(built.flags, expected);
     }
@@ -178,21 +187,28 @@ mod tests {
         let mut settings = settings(LocalDetector::None);
         settings.takes_over = true;
         let none = BTreeSet::new();
-        let first = build(&settings, &none, &Config::default()).unwrap();
+        let first = build(&settings, &none, &Config::default(), 7).unwrap();
         assert!(first.hash_seed != 0 && first.flags & config::ADOPT_MIDSTREAM == 0);
         settings.takes_over = false;
-        assert_eq!(build(&settings, &none, &first).unwrap(), first);
-        let adopting = build(&settings, &none, &Config::default()).unwrap();
+        let opted_out = Config { opted_out_levels: 8, ..first };
+        assert_eq!(build(&settings, &none, &opted_out, 7).unwrap(), opted_out);
+        let adopting = build(&settings, &none, &Config::default(), 7).unwrap();
         settings.takes_over = true;
-        let taking_over = build(&settings, &none, &adopting).unwrap();
+        let taking_over = build(&settings, &none, &adopting, 7).unwrap();
         assert_eq!(taking_over.flags, adopting.flags & !config::ADOPT_MIDSTREAM, "another mode came between");
+    }
+
+    #[test]
+    fn this_kernel_tells_its_cookie() {
+        assert!(netns_cookie(None).unwrap() != 0);
     }
 
     #[test]
     fn too_many_ranges_are_refused_by_name() {
         let many: BTreeSet<IpNet> =
             (0..9).map(|number| format!("10.{number}.0.0/16").parse().unwrap()).collect();
-        let error = build(&settings(LocalDetector::None), &many, &Config::default()).unwrap_err().to_string();
+        let error =
+            build(&settings(LocalDetector::None), &many, &Config::default(), 7).unwrap_err().to_string();
         assert!(error.contains("10.8.0.0/16") && error.contains("8 IPv4 ranges"), "{error}");
     }
 }

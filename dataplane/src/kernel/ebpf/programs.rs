@@ -76,10 +76,15 @@ pub(super) enum ProgramsError {
 pub(super) struct Programs {
     object: Ebpf,
     tails: Option<OwnedFd>,
+    /// Why there are no socket programs although they were asked for.
+    pub(super) no_sockets: Option<ProgramsError>,
+    /// Sockets that are refused see `ECONNREFUSED`, not `EPERM`.
+    pub(super) names_refusals: bool,
 }
 
 impl Programs {
-    /// Loads everything; maps that are pinned in `directory` are taken over, others are made and pinned there.
+    /// Loads everything; maps that are pinned in `directory` are taken over, others are made and pinned there. Without
+    /// socket programs, if the kernel refuses them, everything else works.
     pub(super) fn load(directory: &Path, sockets: bool) -> Result<Self, ProgramsError> {
         crate::kernel::allow_maps();
         let mut loader = EbpfLoader::new();
@@ -88,19 +93,28 @@ impl Programs {
         }
         // Without it sockets that are refused see EPERM.
         let helper = is_helper_supported(ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_set_retval);
-        let has_set_retval = u8::from(helper.unwrap_or(true));
+        let names_refusals = helper.unwrap_or(true);
+        let has_set_retval = u8::from(names_refusals);
         loader.override_global("HAS_SET_RETVAL", &has_set_retval, false);
-        let mut programs = Self { object: loader.load(OBJECT)?, tails: None };
+        let object = loader.load(OBJECT)?;
+        let mut programs = Self { object, tails: None, no_sockets: None, names_refusals };
         for name in [name::INGRESS_PROGRAM, name::EGRESS_PROGRAM, name::CLOCK_PROGRAM] {
             programs.classifier(name)?.load().map_err(|source| ProgramsError::Program { name, source })?;
         }
-        for (name, _) in SOCKET_PROGRAMS.into_iter().filter(|_| sockets) {
-            let program: &mut CgroupSockAddr = programs.program(name)?;
-            program.load().map_err(|source| ProgramsError::Program { name, source })?;
+        if sockets {
+            programs.no_sockets = programs.load_sockets().err();
         }
         // Last, because it takes the array out of the object, where programs that are loaded find it.
         programs.load_tails()?;
         Ok(programs)
+    }
+
+    fn load_sockets(&mut self) -> Result<(), ProgramsError> {
+        for (name, _) in SOCKET_PROGRAMS {
+            let program: &mut CgroupSockAddr = self.program(name)?;
+            program.load().map_err(|source| ProgramsError::Program { name, source })?;
+        }
+        Ok(())
     }
 
     /// Loads the continuations and puts them into their array. Each set of programs has an array of its own: programs of

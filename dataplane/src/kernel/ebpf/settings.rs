@@ -34,6 +34,26 @@ pub struct Settings {
     /// A connection of another dataplane may live on in connection tracking: segments in the middle of connections that
     /// are not known are left to it.
     pub takes_over: bool,
+    /// Node ports are wanted on loopback addresses, which only sockets can reach.
+    pub loopback_node_ports: bool,
     /// Seconds after which an idle established TCP connection is forgotten.
     pub tcp_idle_seconds: u64,
+}
+
+#[cfg(test)]
+impl Settings {
+    /// For tests that change one thing or another.
+    pub(super) fn for_tests(sockets: Sockets) -> Self {
+        Self {
+            cgroup_root: "/".into(),
+            bpffs_root: "/".into(),
+            sockets,
+            detectors: PerFamily::default(),
+            masquerade_mark: 0x4000,
+            masquerade_all: false,
+            takes_over: false,
+            loopback_node_ports: false,
+            tcp_idle_seconds: 60,
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
+use shunt_abi::config::Config;
 use shunt_abi::known::Role;
 
 use super::attachments::Attachments;
@@ -25,6 +26,10 @@ pub(super) struct Shared {
     pub(super) maps: Maps,
     attachments: Mutex<Attachments>,
     state: Mutex<State>,
+    /// Held while the configuration is read and written back.
+    config: Mutex<()>,
+    /// Pods that opted out and have no cgroup.
+    not_found: Mutex<Vec<Arc<str>>>,
     pub(super) tally: Tally,
 }
 
@@ -43,6 +48,8 @@ impl Shared {
             maps,
             attachments: Mutex::new(attachments),
             state: Mutex::new(State::default()),
+            config: Mutex::new(()),
+            not_found: Mutex::default(),
             tally: Tally::default(),
         }
     }
@@ -53,6 +60,40 @@ impl Shared {
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         unpoisoned(self.state.lock())
+    }
+
+    /// Changes the configuration; what it is then.
+    pub(super) fn configure<E: From<super::map::MapError>>(
+        &self,
+        change: impl FnOnce(&Config) -> Result<Config, E>,
+    ) -> Result<Config, E> {
+        let _held = unpoisoned(self.config.lock());
+        let old = self.maps.config.get(&0)?.unwrap_or_default();
+        let new = change(&old)?;
+        if new != old {
+            self.maps.config.set(&0, &new)?;
+        }
+        Ok(new)
+    }
+
+    /// Has programs leave sockets of these cgroups alone, and no others. `levels` are those of the hierarchy that they
+    /// are on, as bits.
+    pub(super) fn leave_alone(&self, ids: &BTreeSet<u64>, levels: u32) -> Result<(), super::map::MapError> {
+        let map = &self.maps.opted_out;
+        let present: BTreeSet<u64> = map.entries()?.into_iter().map(|(id, _)| id).collect();
+        ids.difference(&present).try_for_each(|id| map.set(id, &1))?;
+        self.configure(|old| Ok::<_, super::map::MapError>(Config { opted_out_levels: levels, ..*old }))?;
+        present.difference(ids).try_for_each(|id| map.delete(id).map(drop))
+    }
+
+    /// Notes which pods that opted out have no cgroup.
+    pub(super) fn set_not_found(&self, names: Vec<Arc<str>>) {
+        *unpoisoned(self.not_found.lock()) = names;
+    }
+
+    /// Pods that opted out and have no cgroup.
+    pub(super) fn not_found(&self) -> Vec<Arc<str>> {
+        unpoisoned(self.not_found.lock()).clone()
     }
 
     /// Notes the addresses of this node in the bitmap.

@@ -20,7 +20,11 @@ const MAPS: [(&str, MapType); 5] = [
     ("LPM trie map", MapType::LpmTrie),
 ];
 
-const HELPERS: [(&str, Need, ProgramType, BpfHelper); 8] = {
+/// What is done without a feature.
+const NO_RETVAL: (&str, &str) =
+    ("bpf_set_retval in connect", "sockets that are refused see EPERM in place of ECONNREFUSED");
+
+const HELPERS: [(&str, Need, ProgramType, BpfHelper); 9] = {
     use BpfHelper as H;
     use Need::{Acceleration, Datapath, SocketLb};
     use ProgramType::{CgroupSockAddr, SchedClassifier};
@@ -30,11 +34,14 @@ const HELPERS: [(&str, Need, ProgramType, BpfHelper); 8] = {
         ("bpf_csum_level in tc", Datapath, SchedClassifier, H::BPF_FUNC_csum_level),
         ("bpf_fib_lookup in tc", Acceleration, SchedClassifier, H::BPF_FUNC_fib_lookup),
         ("bpf_redirect_neigh in tc", Acceleration, SchedClassifier, H::BPF_FUNC_redirect_neigh),
-        ("bpf_set_retval in connect", SocketLb, CgroupSockAddr, H::BPF_FUNC_set_retval),
+        (NO_RETVAL.0, SocketLb, CgroupSockAddr, H::BPF_FUNC_set_retval),
         ("bpf_get_netns_cookie in connect", SocketLb, CgroupSockAddr, H::BPF_FUNC_get_netns_cookie),
         ("bpf_get_socket_cookie in connect", SocketLb, CgroupSockAddr, H::BPF_FUNC_get_socket_cookie),
+        (ANCESTOR_ID, SocketLb, CgroupSockAddr, H::BPF_FUNC_get_current_ancestor_cgroup_id),
     ]
 };
+
+const ANCESTOR_ID: &str = "bpf_get_current_ancestor_cgroup_id in connect";
 
 const PROGRAMS: [(&str, Need, ProgramType); 3] = [
     ("tc program", Need::Datapath, ProgramType::SchedClassifier),
@@ -63,7 +70,8 @@ pub(super) fn helpers() -> Vec<Feature> {
     HELPERS
         .into_iter()
         .map(|(name, need, program, helper)| {
-            feature(name, need, is_helper_supported(program, helper).map_err(ProbeError::from))
+            let found = feature(name, need, is_helper_supported(program, helper).map_err(ProbeError::from));
+            if name == NO_RETVAL.0 { found.or_else(NO_RETVAL.1) } else { found }
         })
         .collect()
 }

@@ -29,6 +29,10 @@ pub use sample::{GsoFacts, SamplePacket};
 pub struct ProbeOptions {
     /// The cgroup v2 directory that socket load balancing would attach to; found in the mount table if `None`.
     pub cgroup: Option<PathBuf>,
+    /// Leave cgroups alone, because socket load balancing is not wanted.
+    pub without_cgroup: bool,
+    /// Where the BPF file system should be; not looked at if `None`.
+    pub bpffs: Option<PathBuf>,
     /// The interface that the tcx link is tried on; the loopback interface if `None`.
     pub interface: Option<String>,
 }
@@ -45,7 +49,12 @@ pub fn probe_kernel(options: &ProbeOptions) -> Report {
     features.extend(features::helpers());
     features.extend(features::programs());
     features.extend(packet::features());
-    features.push(attach::tcx(options.interface.as_deref().unwrap_or("lo")));
-    features.push(attach::connect4(options.cgroup.as_deref()));
+    features.extend(options.bpffs.as_deref().map(attach::bpf_file_system));
+    let tcx = attach::tcx(options.interface.as_deref().unwrap_or("lo"));
+    features.push(attach::packets(&tcx));
+    features.push(tcx);
+    if !options.without_cgroup {
+        features.push(attach::connect4(options.cgroup.as_deref()));
+    }
     Report { features }
 }

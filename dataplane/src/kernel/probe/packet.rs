@@ -3,8 +3,8 @@
 use aya::{
     TestRun as _, TestRunOptions,
     programs::{
-        LinkOrder,
-        tc::{SchedClassifierLinkId, TcAttachOptions, TcAttachType},
+        LinkOrder, ProgramError,
+        tc::{NlOptions, SchedClassifierLinkId, TcAttachOptions, TcAttachType, qdisc_add_clsact},
     },
 };
 use shunt_abi::probe::{PACKET_MAP, PacketFacts};
@@ -75,6 +75,19 @@ impl PacketProbe {
         };
         let options = TcAttachOptions::TcxOrder(LinkOrder::default());
         Ok(self.object.packet_program()?.attach_with_options(interface, hook, options)?)
+    }
+
+    /// Attaches a classic filter, making the queueing discipline that it needs; both stay when the probe is dropped.
+    pub(super) fn attach_filter(&mut self, interface: &str, direction: Direction) -> Result<(), ProbeError> {
+        let hook = match direction {
+            Direction::Ingress => TcAttachType::Ingress,
+            Direction::Egress => TcAttachType::Egress,
+        };
+        qdisc_add_clsact(interface).map_err(ProgramError::from)?;
+        let options = TcAttachOptions::Netlink(NlOptions::default());
+        let program = self.object.packet_program()?;
+        program.attach_with_options(interface, hook, options)?;
+        Ok(())
     }
 
     /// Ends an attachment.

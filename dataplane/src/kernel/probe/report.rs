@@ -34,6 +34,8 @@ pub struct Feature {
     pub available: bool,
     /// What was seen, or why it is not available.
     pub detail: String,
+    /// What is done without it, if there is a way; a feature without one is required.
+    pub without: Option<&'static str>,
 }
 
 impl Feature {
@@ -41,7 +43,16 @@ impl Feature {
     pub(super) fn tried(name: &'static str, need: Need, outcome: Result<String, String>) -> Self {
         let available = outcome.is_ok();
         let (Ok(detail) | Err(detail)) = outcome;
-        Self { name, need, available, detail }
+        Self { name, need, available, detail, without: None }
+    }
+
+    /// The same, but there is a way without it: this one.
+    pub(super) fn or_else(self, without: &'static str) -> Self {
+        Self { without: Some(without), ..self }
+    }
+
+    fn is_lacking(&self, need: Need) -> bool {
+        self.need == need && !self.available
     }
 }
 
@@ -53,9 +64,14 @@ pub struct Report {
 }
 
 impl Report {
-    /// What `need` asks for and this kernel lacks.
+    /// What `need` cannot do without and this kernel lacks.
     pub fn missing(&self, need: Need) -> impl Iterator<Item = &Feature> {
-        self.features.iter().filter(move |feature| feature.need == need && !feature.available)
+        self.features.iter().filter(move |feature| feature.is_lacking(need) && feature.without.is_none())
+    }
+
+    /// What `need` has another way for, and this kernel lacks.
+    pub fn replaced(&self, need: Need) -> impl Iterator<Item = &Feature> {
+        self.features.iter().filter(move |feature| feature.is_lacking(need) && feature.without.is_some())
     }
 
     /// Whether everything that `need` asks for is there.
@@ -63,15 +79,19 @@ impl Report {
         !self.features.is_empty() && self.missing(need).next().is_none()
     }
 
-    /// One line that says whether `need` is met and, if not, what is missing and why; for logs.
+    /// One line that says whether `need` is met, and what is missing, why, and what is done without it; for logs and
+    /// the status.
     pub fn summary(&self, need: Need) -> String {
         let missing: Vec<String> =
             self.missing(need).map(|feature| format!("{} ({})", feature.name, feature.detail)).collect();
-        if missing.is_empty() {
-            format!("{need}: supported")
-        } else {
-            format!("{need}: not supported, missing {}", missing.join(", "))
+        if !missing.is_empty() {
+            return format!("{need}: not supported, missing {}", missing.join(", "));
         }
+        let replaced = self.replaced(need).map(|feature| {
+            let Feature { name, detail, without, .. } = feature;
+            format!("; without {name} ({detail}): {}", without.unwrap_or_default())
+        });
+        format!("{need}: supported{}", replaced.collect::<String>())
     }
 }
 
@@ -98,6 +118,25 @@ mod tests {
             report.summary(Need::SocketLb),
             "socket-lb: not supported, missing connect4 link (no cgroup v2)"
         );
+    }
+
+    #[test]
+    fn what_there_is_another_way_for_does_not_stop_a_need_and_is_named() {
+        let missing = Err("not supported by this kernel");
+        let report = Report {
+            features: vec![
+                feature("tc program", Need::Datapath, Ok("loaded")),
+                feature("tcx link", Need::Datapath, missing).or_else("clsact filters take their place"),
+                feature("XDP program", Need::Acceleration, missing),
+            ],
+        };
+        assert!(report.supports(Need::Datapath));
+        assert_eq!(report.missing(Need::Datapath).count(), 0);
+        assert_eq!(
+            report.summary(Need::Datapath),
+            "datapath: supported; without tcx link (not supported by this kernel): clsact filters take their place"
+        );
+        assert!(!report.supports(Need::Acceleration));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::ParseIntError;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::extract::{Query, RawQuery, State};
@@ -38,8 +38,8 @@ const PATHS: [&str; 11] = [
 pub struct MetricsPages {
     /// `/metrics` and `/metrics/slis`.
     pub metrics: Arc<Metrics>,
-    /// `/proxyMode`: the mode in use.
-    pub proxy_mode: String,
+    /// `/proxyMode`: the mode in use, once it is known.
+    pub proxy_mode: Arc<OnceLock<&'static str>>,
     /// `/configz`: the KubeProxyConfiguration in use, with `kind` and `apiVersion`.
     pub config: Value,
     /// `/flagz`: flags, without dashes, with their values.
@@ -114,7 +114,7 @@ fn exposition(rendered: Result<String, MetricsError>) -> Response {
 }
 
 async fn proxy_mode(State(pages): Pages) -> Response {
-    text(StatusCode::OK, pages.proxy_mode.as_str())
+    text(StatusCode::OK, pages.proxy_mode.get().copied().unwrap_or("auto"))
 }
 
 async fn configz(State(pages): Pages) -> Response {

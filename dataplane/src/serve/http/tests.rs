@@ -52,7 +52,7 @@ fn metrics() -> Arc<Metrics> {
 fn pages() -> MetricsPages {
     MetricsPages {
         metrics: metrics(),
-        proxy_mode: "nftables".to_owned(),
+        proxy_mode: Arc::new(std::sync::OnceLock::from("nftables")),
         config: json!({"kind": "KubeProxyConfiguration", "mode": "nftables"}),
         flags: BTreeMap::from([("v".to_owned(), "2".to_owned()), ("config".to_owned(), "/c".to_owned())]),
         started: "2026-05-04T03:02:01.5Z".parse().unwrap(),

@@ -176,6 +176,16 @@ impl Metrics {
         self.own.set_observations(seen);
     }
 
+    /// The dataplane that runs, for what was asked for.
+    pub fn set_mode(&self, configured: &str, running: &str) {
+        self.own.mode.with_label_values(&[configured, running]).set(1);
+    }
+
+    /// How many things do not work on this node as they could.
+    pub fn set_shortcomings(&self, shortcomings: usize) {
+        self.own.shortcomings.set(count(shortcomings));
+    }
+
     /// The kernel state was brought back to what it should be.
     pub fn repaired(&self, reason: Repair) {
         self.own.repairs.with_label_values(&[reason.label()]).inc();

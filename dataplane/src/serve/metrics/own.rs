@@ -32,6 +32,8 @@ pub(super) struct OwnMetrics {
     pub(super) repairs: IntCounterVec,
     pub(super) services: IntGaugeVec,
     service_endpoints: ServiceEndpoints,
+    pub(super) mode: IntGaugeVec,
+    pub(super) shortcomings: IntGauge,
     pub(super) conntrack_entries: IntGauge,
     pub(super) conntrack_limit: IntGauge,
     pub(super) object_problems: IntGaugeVec,
@@ -86,6 +88,11 @@ impl OwnMetrics {
             )?,
             services: own.gauges("services", "Services served", &["ip_family"])?,
             service_endpoints: ServiceEndpoints::register(&own, per_service)?,
+            mode: own.gauges("mode", "1 for the dataplane that runs", &["configured", "running"])?,
+            shortcomings: own.gauge(
+                "degraded_features",
+                "Things that do not work on this node as they could; shunt status names them",
+            )?,
             conntrack_entries: own.gauge("conntrack_entries", "Connection tracking entries of the node")?,
             conntrack_limit: own.gauge("conntrack_limit", "Connection tracking entries the node can hold")?,
             object_problems: own.gauges(

@@ -31,6 +31,8 @@ fn report_everything(metrics: &Metrics) {
             metrics.set_no_local_endpoints(policy, family, 2);
         }
     }
+    metrics.set_mode("auto", "ebpf");
+    metrics.set_shortcomings(2);
     metrics.endpoint_change();
     metrics.service_change();
     metrics.set_pending(1, 2);
@@ -162,7 +164,7 @@ fn every_metric_has_something_that_changes_it() {
         .collect();
     let still: Vec<_> = metrics.names().iter().filter(|name| !moved.contains(name)).collect();
     assert!(still.is_empty(), "nothing touches {still:?}");
-    assert_eq!(metrics.names().len(), KUBE_PROXY.len() + 1 + 15, "kube-proxy's, the build, and ours");
+    assert_eq!(metrics.names().len(), KUBE_PROXY.len() + 1 + 17, "kube-proxy's, the build, and ours");
 }
 
 fn has_moved(metric: &prometheus::proto::Metric) -> bool {

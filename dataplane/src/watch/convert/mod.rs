@@ -7,6 +7,7 @@
 pub mod address;
 mod names;
 mod node;
+mod pod;
 mod service;
 mod service_cidr;
 mod slice;
@@ -20,6 +21,7 @@ use crate::domain::{ObjectKind, Problem, Protocol};
 
 pub use names::Names;
 pub use node::node;
+pub use pod::pod;
 pub use service::service;
 pub use service_cidr::service_cidr;
 pub use slice::{SliceUse, endpoint_slice};

@@ -15,7 +15,7 @@ use super::messages::Status;
 /// Time for a request to be answered, and for a page to arrive.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Kept connections that may turn out to be closed: one for each kind that is watched.
-const KEPT_CONNECTIONS: usize = 4;
+const KEPT_CONNECTIONS: usize = 5;
 
 /// The API server.
 pub(super) struct Api {

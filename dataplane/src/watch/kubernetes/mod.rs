@@ -12,6 +12,7 @@ mod client;
 mod error;
 mod lines;
 mod messages;
+mod pods;
 mod session;
 mod target;
 mod tracker;
@@ -24,6 +25,7 @@ use tokio::task::JoinSet;
 use super::convert::Names;
 use super::source::Sink;
 use super::{Stamped, WatchHandle, WatchStatus};
+use pods::PodTracker;
 use session::{Session, Streaming};
 use target::Target;
 use tracker::{CidrTracker, NodeTracker, ServiceTracker, SliceTracker, Tracker};
@@ -70,6 +72,21 @@ pub fn spawn(settings: &KubernetesSettings, sender: mpsc::Sender<Stamped>) -> Wa
     start(Target::node(&settings.node_name), Box::new(NodeTracker::new(Arc::clone(&names))));
     start(Target::service_cidrs(), Box::<CidrTracker>::default());
     WatchHandle::new(status, tasks)
+}
+
+/// Watches the pods of this node as well, for those that want their sockets to be left alone, as long as `handle` lasts.
+///
+/// Must be called within a tokio runtime.
+pub fn watch_pods(settings: &KubernetesSettings, sender: mpsc::Sender<Stamped>, handle: &mut WatchHandle) {
+    let session = Session::new(
+        settings.client.clone(),
+        Target::pods(&settings.node_name),
+        Box::<PodTracker>::default(),
+        Sink::new(sender),
+        handle.status(),
+        Arc::new(Streaming::default()),
+    );
+    handle.tasks().spawn(session.run());
 }
 
 #[cfg(test)]

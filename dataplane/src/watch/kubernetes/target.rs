@@ -11,6 +11,8 @@ pub(super) struct Target {
     pub(super) fields: Option<String>,
     /// The agent works without this resource: old servers do not have it, and roles may not allow it.
     pub(super) optional: bool,
+    /// Only metadata are asked for.
+    pub(super) metadata_only: bool,
 }
 
 impl Target {
@@ -21,6 +23,7 @@ impl Target {
             labels: Some("!service.kubernetes.io/service-proxy-name".to_owned()),
             fields: Some("spec.clusterIP!=None".to_owned()),
             optional: false,
+            metadata_only: false,
         }
     }
 
@@ -31,6 +34,7 @@ impl Target {
             labels: Some("!service.kubernetes.io/headless".to_owned()),
             fields: None,
             optional: false,
+            metadata_only: false,
         }
     }
 
@@ -41,6 +45,19 @@ impl Target {
             labels: None,
             fields: Some(format!("metadata.name={name}")),
             optional: false,
+            metadata_only: false,
+        }
+    }
+
+    /// The pods of a node.
+    pub(super) fn pods(node: &str) -> Self {
+        Self {
+            kind: ObjectKind::Pod,
+            path: "/api/v1/pods",
+            labels: None,
+            fields: Some(format!("spec.nodeName={node}")),
+            optional: true,
+            metadata_only: true,
         }
     }
 
@@ -51,6 +68,7 @@ impl Target {
             labels: None,
             fields: None,
             optional: true,
+            metadata_only: false,
         }
     }
 }

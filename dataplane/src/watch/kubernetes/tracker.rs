@@ -338,7 +338,7 @@ impl Tracker for CidrTracker {
 }
 
 /// The problem of an object that does not have the form `T`.
-fn unreadable<'a, T: Deserialize<'a>>(kind: ObjectKind, json: &'a str) -> Event {
+pub(super) fn unreadable<'a, T: Deserialize<'a>>(kind: ObjectKind, json: &'a str) -> Event {
     let name = serde_json::from_str::<AnyObject<'_>>(json).map(|object| object.metadata.display_name());
     let mut deserializer = serde_json::Deserializer::from_str(json);
     let (field, reason) = match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {

@@ -10,7 +10,7 @@ use super::directory::{Change, Content};
 use super::display_name;
 use super::document::Broken;
 use super::item::{Item, Key, Object, items};
-use crate::domain::{Event, Node, ObjectKind, Problem, ServiceName, SliceName};
+use crate::domain::{Event, Node, ObjectKind, OptedOutPod, Problem, ServiceName, SliceName};
 use crate::watch::convert::Names;
 
 /// What all files hold together. Where two files have the same object, the first by file name counts.
@@ -25,6 +25,7 @@ pub(super) struct Collection {
     duplicates: BTreeSet<Duplicate>,
     node: Option<Node>,
     cidrs: Option<Vec<IpNet>>,
+    opted_out: BTreeSet<OptedOutPod>,
 }
 
 /// An object and the file it is from.
@@ -47,6 +48,7 @@ impl Collection {
             duplicates: BTreeSet::new(),
             node: None,
             cidrs: None,
+            opted_out: BTreeSet::new(),
         }
     }
 
@@ -61,6 +63,7 @@ impl Collection {
         self.give_changed(&previous, events);
         self.give_node(events);
         self.give_cidrs(events);
+        self.give_opted_out(events);
         self.give_duplicates(duplicates, events);
     }
 
@@ -163,6 +166,18 @@ impl Collection {
         }
     }
 
+    fn give_opted_out(&mut self, events: &mut Vec<Event>) {
+        let pods = self.current.values().filter_map(|placed| match &placed.item.object {
+            Object::Pod(node, opted_out) if *node == self.node_name => opted_out.clone(),
+            _ => None,
+        });
+        let pods: BTreeSet<OptedOutPod> = pods.collect();
+        if self.opted_out != pods {
+            events.push(Event::OptedOut(pods.clone()));
+            self.opted_out = pods;
+        }
+    }
+
     fn give_duplicates(&mut self, duplicates: BTreeSet<Duplicate>, events: &mut Vec<Event>) {
         for duplicate in duplicates.difference(&self.duplicates) {
             let (file, line, (kind, namespace, name), first) = duplicate;
@@ -200,12 +215,12 @@ fn is_served(object: &Object) -> bool {
     matches!(object, Object::Service(Some(_)) | Object::Slice(Some(_)))
 }
 
-/// The event of an object that is new or has changed; Nodes and ServiceCIDRs are given apart.
+/// The event of an object that is new or has changed; other kinds are given apart.
 fn given(object: &Object) -> Option<Event> {
     match object {
         Object::Service(service) => service.clone().map(|service| Event::Service(Box::new(service))),
         Object::Slice(slice) => slice.clone().map(|slice| Event::Slice(Box::new(slice))),
-        Object::Node(_) | Object::Cidrs(_) => None,
+        Object::Node(_) | Object::Cidrs(_) | Object::Pod(..) => None,
     }
 }
 
@@ -214,6 +229,6 @@ fn gone((kind, namespace, name): &Key) -> Option<Event> {
     match kind {
         ObjectKind::Service => Some(Event::ServiceGone(ServiceName { namespace, name })),
         ObjectKind::EndpointSlice => Some(Event::SliceGone(SliceName { namespace, name })),
-        ObjectKind::Node | ObjectKind::ServiceCidr => None,
+        ObjectKind::Node | ObjectKind::ServiceCidr | ObjectKind::Pod => None,
     }
 }

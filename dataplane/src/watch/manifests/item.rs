@@ -8,7 +8,7 @@ use serde_json::Value;
 use tracing::debug;
 
 use super::document::{Broken, Document, yaml_error, yaml_options};
-use crate::domain::{EndpointSlice, Node, ObjectKind, Problem, Service};
+use crate::domain::{EndpointSlice, Node, ObjectKind, OptedOutPod, Problem, Service};
 use crate::watch::convert::{self, Converted, Names};
 use crate::watch::wire;
 
@@ -33,6 +33,8 @@ pub(super) enum Object {
     Slice(Option<EndpointSlice>),
     Node(Node),
     Cidrs(Vec<IpNet>),
+    /// The node it is on, and what it asks for.
+    Pod(Arc<str>, Option<OptedOutPod>),
 }
 
 /// The objects of a file that the proxy is interested in.
@@ -92,6 +94,7 @@ fn object_kind(api_version: &str, kind: &str) -> Option<ObjectKind> {
         ("v1", "Service") => Some(ObjectKind::Service),
         ("discovery.k8s.io/v1", "EndpointSlice") => Some(ObjectKind::EndpointSlice),
         ("v1", "Node") => Some(ObjectKind::Node),
+        ("v1", "Pod") => Some(ObjectKind::Pod),
         ("networking.k8s.io/v1" | "networking.k8s.io/v1beta1", "ServiceCIDR") => {
             Some(ObjectKind::ServiceCidr)
         }
@@ -127,6 +130,11 @@ fn item(
                 convert::service_cidr(&typed::<_, wire::ServiceCidr<'_>>(document, value, path)?);
             (Object::Cidrs(value), problems)
         }
+        ObjectKind::Pod => {
+            let wire = typed::<wire::Pod<'_>, wire::Pod<'_>>(document, value, path)?;
+            let Converted { value, problems } = convert::pod(&wire.metadata);
+            (Object::Pod(names.shared(&wire.spec.node_name), value), problems)
+        }
     };
     let key = key(document, kind, value, path, names)?;
     Ok(Item { key, line: document.line, object, problems })
@@ -142,7 +150,7 @@ fn key(
     let meta = value.get("metadata").unwrap_or(&Value::Null);
     let name = required(document, meta, &format!("{path}metadata."), "name")?;
     let namespace = match kind {
-        ObjectKind::Service | ObjectKind::EndpointSlice => {
+        ObjectKind::Service | ObjectKind::EndpointSlice | ObjectKind::Pod => {
             let given = meta.get("namespace").and_then(Value::as_str).filter(|text| !text.is_empty());
             given.unwrap_or("default")
         }

@@ -89,6 +89,9 @@ fn brief_event(event: &Event) -> String {
         Event::SliceGone(name) => format!("-{name}"),
         Event::Node(Some(node)) => format!("node {} {:?}", node.name, node.addresses),
         Event::Node(None) => "no node".to_owned(),
+        Event::OptedOut(pods) => {
+            format!("opted out {:?}", pods.iter().map(|pod| &*pod.name).collect::<Vec<_>>())
+        }
         Event::ServiceCidrs(cidrs) => format!("cidrs {cidrs:?}"),
         Event::Synced(kind) => format!("synced {}", kind.resource()),
         Event::Problem(problem) => format!("problem {} {}", problem.object, problem.field),
@@ -164,6 +167,23 @@ async fn changes_are_given_as_they_are_made() {
         Event::Node(Some(node)) => assert_eq!((&*node.uid, node.pod_cidrs.len()), ("u", 1)),
         other => panic!("{other:?}"),
     }
+    lab.expect_quiet().await;
+}
+
+#[tokio::test]
+async fn pods_of_this_node_opt_out() {
+    let pod = |name: &str, node: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\n  uid: {name}\n  annotations:\n    \
+             shunt.dev/socket-lb: disabled\nspec: {{nodeName: {node}}}\n"
+        )
+    };
+    let (mut lab, events) = Lab::start(&[("a.yaml", &pod("one", "n1")), ("b.yaml", &pod("two", "n2"))]).await;
+    assert!(brief(&events).contains(&"opted out [\"default/one\"]".to_owned()), "{events:?}");
+    lab.write("b.yaml", &pod("two", "n1"));
+    assert_eq!(brief_event(&lab.next().await), "opted out [\"default/one\", \"default/two\"]");
+    fs::remove_file(lab.dir.path().join("a.yaml")).unwrap();
+    assert_eq!(brief_event(&lab.next().await), "opted out [\"default/two\"]");
     lab.expect_quiet().await;
 }
 

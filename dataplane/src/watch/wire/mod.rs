@@ -5,6 +5,7 @@
 //! "not given" everywhere.
 
 mod node;
+mod pod;
 mod service;
 mod service_cidr;
 mod slice;
@@ -17,6 +18,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
 pub use node::{Node, NodeAddress, NodeSpec, NodeStatus, Taint};
+pub use pod::{Pod, PodSpec};
 pub use service::{
     AffinityConfig, ClientIpConfig, Ingress, LoadBalancerStatus, Service, ServicePort, ServiceSpec,
     ServiceStatus,

@@ -10,7 +10,7 @@ use shunt_abi::{
 use super::{
     ALLOW, REFUSE,
     address::{Call, Peer, mapped},
-    origin,
+    opt_out, origin,
 };
 use crate::{
     count,
@@ -46,7 +46,7 @@ fn balance<const IPV6: bool>(call: Call<IPV6>, hash: u32, counter: Counter) -> i
     let (Some(protocol), Some(config)) = (call.protocol(), maps::config()) else { return ALLOW };
     let peer = call.peer();
     let Some(frontend) = find(&peer, protocol) else { return ALLOW };
-    if !concerns(call, frontend, config) {
+    if !concerns(call, frontend, config) || opt_out::is_wanted(config) {
         return ALLOW;
     }
     let pool = Pool::of(frontend, Client::Host);

@@ -5,6 +5,7 @@
 
 pub(crate) mod address;
 mod connect;
+mod opt_out;
 mod origin;
 
 pub(crate) use connect::{connect, send};

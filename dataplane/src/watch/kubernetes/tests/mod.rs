@@ -83,6 +83,9 @@ fn brief(event: &Event) -> String {
         Event::SliceGone(name) => format!("-{name}"),
         Event::Node(Some(node)) => format!("node {}", node.name),
         Event::Node(None) => "no node".to_owned(),
+        Event::OptedOut(pods) => {
+            format!("opted out {:?}", pods.iter().map(|pod| &*pod.uid).collect::<Vec<_>>())
+        }
         Event::ServiceCidrs(cidrs) => format!("cidrs {cidrs:?}"),
         Event::Synced(kind) => format!("synced {}", kind.resource()),
         Event::Problem(problem) => format!("problem {} {}", problem.object, problem.field),
@@ -275,6 +278,43 @@ async fn without_service_cidrs_everything_goes_on() {
         lab.expect(&["cidrs [172.30.0.0/16]"]).await;
         assert!(!lab.status.kind(ObjectKind::ServiceCidr).absent());
     }
+}
+
+fn pod(name: &str, version: &str, socket_lb: &str) -> Value {
+    json!({"metadata": {"name": name, "namespace": "x", "uid": name, "resourceVersion": version,
+                        "annotations": {"shunt.dev/socket-lb": socket_lb}}})
+}
+
+#[tokio::test]
+async fn of_pods_only_the_metadata_of_those_on_this_node_are_asked_for() {
+    let mut lab = Lab::start(Target::pods("n1"), Box::<PodTracker>::default(), |_| {}).await;
+    let call = lab.server.call().await;
+    assert_eq!(call.path, "/api/v1/pods");
+    assert!(call.is("fieldSelector", "spec.nodeName=n1"), "{:?}", call.query);
+    assert!(call.accept.contains("as=PartialObjectMetadata"), "{}", call.accept);
+    call.refuse(422, None);
+    let call = lab.server.call().await;
+    assert!(call.accept.contains("as=PartialObjectMetadataList"), "{}", call.accept);
+    call.page("20", None, &[pod("a", "5", "disabled"), pod("b", "6", "enabled")]);
+    lab.expect(&["opted out [\"a\"]", "synced pods"]).await;
+    let stream = lab.server.watch_from("20").await;
+    stream.event("MODIFIED", &pod("b", "21", "disabled"));
+    lab.expect(&["opted out [\"a\", \"b\"]"]).await;
+    stream.event("DELETED", &pod("a", "22", "disabled"));
+    lab.expect(&["opted out [\"b\"]"]).await;
+}
+
+#[tokio::test]
+async fn without_permission_for_pods_nobody_is_opted_out_and_everything_goes_on() {
+    let mut lab = Lab::start(Target::pods("n1"), Box::<PodTracker>::default(), |_| {}).await;
+    lab.server.call().await.refuse(403, None);
+    lab.expect(&["synced pods"]).await;
+    assert!(lab.status.kind(ObjectKind::Pod).absent());
+    assert!(lab.status.in_use().any(|kind| kind == ObjectKind::Pod));
+    let stream = lab.server.streaming_list().await;
+    stream.added(&pod("a", "2", "disabled"));
+    stream.complete("3");
+    lab.expect(&["opted out [\"a\"]"]).await;
 }
 
 #[tokio::test]

@@ -34,6 +34,7 @@ pub(super) struct Server {
 pub(super) struct Call {
     pub(super) path: String,
     pub(super) query: HashMap<String, String>,
+    pub(super) accept: String,
     answer: oneshot::Sender<Option<Answer>>,
 }
 
@@ -107,8 +108,10 @@ async fn handle(
 ) -> Result<Answer, std::io::Error> {
     let query = request.uri().query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
     let query = query.map(|(key, value)| (key.to_owned(), decoded(value))).collect();
+    let accept = request.headers().get(http::header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let accept = accept.unwrap_or_default().to_owned();
     let (answer, answered) = oneshot::channel();
-    sender.send(Call { path: request.uri().path().to_owned(), query, answer }).ok();
+    sender.send(Call { path: request.uri().path().to_owned(), query, accept, answer }).ok();
     let answer = answered.await.unwrap_or_else(|_| Some(full(500, None, "the test did not answer")));
     answer.ok_or_else(|| std::io::Error::other("hung up by the test"))
 }
