@@ -11,7 +11,6 @@ use super::{Decision, Hook, Work, opening, segment, translate, work};
 use crate::{
     count,
     family::{Family, FlowValue},
-    maps,
     packet::{Packet, Position, Side, Skb, is_beyond_checksum, rewrite_sctp_checksum},
     programs::{self, fragment},
 };
