@@ -16,6 +16,7 @@ use super::settings::{
 };
 use super::shunt_document::ShuntConfiguration;
 use crate::domain::IpFamily;
+use crate::kernel::ebpf::Attaching;
 
 /// Ranges that hold every address.
 const ALL_ADDRESSES: [&str; 2] = ["0.0.0.0/0", "::/0"];
@@ -169,6 +170,19 @@ fn ebpf(shunt: &ShuntConfiguration) -> Ebpf {
             "xdp" => Acceleration::Xdp,
             _ => Acceleration::Off,
         },
+        attaching: attaching(shunt),
+    }
+}
+
+fn attaching(shunt: &ShuntConfiguration) -> Attaching {
+    let default = Attaching::default();
+    Attaching {
+        order: shunt.interface_order.parse().unwrap_or(default.order),
+        only_filters: shunt.interface_hook == "clsact",
+        filter_priority: u16::try_from(shunt.filter_priority)
+            .ok()
+            .filter(|priority| *priority > 0)
+            .unwrap_or(default.filter_priority),
     }
 }
 

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use super::local_mode::LocalMode;
 use super::mode::Mode;
 use crate::domain::IpFamily;
+use crate::kernel::ebpf::Attaching;
 
 /// Everything the agent is told by flags and files, checked and converted.
 #[derive(Clone, Debug, PartialEq)]
@@ -156,6 +157,8 @@ pub struct Ebpf {
     pub socket_lb: SocketLb,
     /// How packets for backends on other nodes leave.
     pub acceleration: Acceleration,
+    /// How packet programs get onto interfaces.
+    pub attaching: Attaching,
 }
 
 /// Whose sockets are balanced at connect time.

@@ -22,6 +22,13 @@ section! {
         pub bpffs_root: String,
         /// The cgroup v2 directory whose processes get socket load balancing.
         pub cgroup_root: String,
+        /// Priority of classic filters among those of others, 1 to 65535; 0, the default, for 21319.
+        pub filter_priority: i32,
+        /// `auto` (tcx where the kernel has it) or `clsact`.
+        pub interface_hook: String,
+        /// Where among the tcx programs of others: `outermost`, `innermost`, `first`, `last`, `before:PROGRAM` or
+        /// `after:PROGRAM`.
+        pub interface_order: String,
         /// Always `ShuntConfiguration`.
         pub kind: String,
         /// Directory of manifests that is read instead of an API server, empty for none.
@@ -42,6 +49,8 @@ impl ShuntConfiguration {
             (&mut self.api_version, API_VERSION),
             (&mut self.bpffs_root, "/sys/fs/bpf"),
             (&mut self.cgroup_root, "/sys/fs/cgroup"),
+            (&mut self.interface_hook, "auto"),
+            (&mut self.interface_order, "outermost"),
             (&mut self.kind, KIND),
             (&mut self.socket_lb.0, "all"),
         ] {

@@ -8,6 +8,7 @@ use super::duration::GoDuration;
 use super::error::FieldError;
 use super::mode::{ModeSection, WrittenMode};
 use super::shunt_document::ShuntConfiguration;
+use crate::kernel::ebpf::Order as InterfaceOrder;
 
 /// Values of `detectLocalMode`; empty stands for the first.
 const LOCAL_MODES: [&str; 4] = ["ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix"];
@@ -98,6 +99,13 @@ pub(super) fn validate_shunt(document: &ShuntConfiguration) -> Vec<FieldError> {
     let mut found = Findings::default();
     found.one_of("socketLB", &document.socket_lb.0, &["all", "host", "off"]);
     found.one_of("acceleration", &document.acceleration.0, &["off", "tc", "xdp"]);
+    found.one_of("interfaceHook", &document.interface_hook, &["auto", "clsact"]);
+    let order = &document.interface_order;
+    if let Err(reason) = order.parse::<InterfaceOrder>() {
+        found.add("interfaceOrder", order, reason.to_string());
+    }
+    let priority = document.filter_priority;
+    found.require(u16::try_from(priority).is_ok(), "filterPriority", priority, "must be 0 to 65535");
     let metrics = document.service_metrics;
     found.require(metrics >= 0, "serviceMetrics", metrics, "must be 0 or more");
     found.into_errors()

@@ -50,8 +50,13 @@ pub(super) struct Opened {
     pub(super) port: Option<u32>,
 }
 
-/// Opens the dataplane that was asked for, or the best that works here if that is left to us.
-pub(super) fn open(settings: &Settings, detectors: &PerFamily<LocalDetector>) -> anyhow::Result<Opened> {
+/// Opens the dataplane that was asked for, or the best that works here if that is left to us. It signals `drifted` itself,
+/// if it notices what others do.
+pub(super) fn open(
+    settings: &Settings,
+    detectors: &PerFamily<LocalDetector>,
+    drifted: &Arc<Notify>,
+) -> anyhow::Result<Opened> {
     let (choice, report) = choose(settings.mode, || probe(settings));
     if choice.mode != Mode::Ebpf {
         return open_nftables(settings, detectors, choice, report);
@@ -59,6 +64,7 @@ pub(super) fn open(settings: &Settings, detectors: &PerFamily<LocalDetector>) ->
     let was_present = ebpf::is_present(&settings.ebpf.bpffs_root);
     match Ebpf::new(ebpf_settings(settings, detectors)).context("mode ebpf") {
         Ok(dataplane) => {
+            dataplane.tell_of_drift(Arc::clone(drifted));
             let opt_out = dataplane.opt_outs().map(|pods| -> OptOut { Box::new(move |set| pods.set(set)) });
             Ok(Opened { dataplane: Box::new(dataplane), choice, report, opt_out, port: None })
         }
@@ -132,6 +138,7 @@ fn ebpf_settings(settings: &Settings, detectors: &PerFamily<LocalDetector>) -> e
             SocketLb::Host => ebpf::Sockets::Host,
             SocketLb::Off => ebpf::Sockets::Off,
         },
+        attaching: settings.ebpf.attaching.clone(),
         detectors: detectors.clone(),
         masquerade_mark: settings.masquerade_mark(),
         masquerade_all: settings.masquerade_all,

@@ -106,13 +106,14 @@ async fn start(loaded: Loaded, logs: LogHandle, stop: CancellationToken) -> anyh
     let (node, early) = node_cidr::wait(&settings, &mut source.events).await?;
     let detectors = dataplane::detectors(&settings, &node)?;
     check_families(&settings, &node)?;
-    let Opened { dataplane, choice, report, opt_out, port } = dataplane::open(&settings, &detectors)?;
+    let kernel_changed = Arc::new(Notify::new());
+    let Opened { dataplane, choice, report, opt_out, port } =
+        dataplane::open(&settings, &detectors, &kernel_changed)?;
     source.watch_pods(opt_out.is_some());
     let objects = source.events;
     let running = running(&settings, &choice, &metrics, &*events);
     proxy_mode.get_or_init(|| running.dataplane);
     settings.mode = choice.mode;
-    let kernel_changed = Arc::new(Notify::new());
     let kernel_notes = Arc::new(OnceLock::new());
     let observer = observer(&settings, metrics, health, events, watches, started);
     let make = move || {

@@ -9,9 +9,9 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use shunt::domain::{LocalDetector, Protocol, ServiceName, ServicePortName};
-use shunt::kernel::ebpf::{Ebpf, Settings, Sockets};
+use shunt::kernel::ebpf::{Attaching, Ebpf, Settings, Sockets};
 use shunt::plan::{
     Backend, Change, Changes, Frontend, FrontendAddress, FrontendKind, FrontendSpec, PerFamily, Policy,
     Table, Target,
@@ -54,6 +54,23 @@ impl Pod {
         Self { process: hear.recv().unwrap(), _end: end }
     }
 
+    /// Does something within the pod's network namespace, on a thread of its own.
+    pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let namespace = fs::File::open(format!("/proc/{}/ns/net", self.process)).unwrap();
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(move || {
+                setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+                work()
+            });
+            thread.join().unwrap()
+        })
+    }
+
+    /// Runs commands, one a line, in the pod's network namespace.
+    pub(crate) fn run(&self, commands: &str) {
+        self.inside(|| run_all(commands));
+    }
+
     /// By which `ip` knows the namespace.
     pub(crate) const fn process(&self) -> nix::unistd::Pid {
         self.process
@@ -68,11 +85,17 @@ pub(crate) fn run(command: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// Runs commands, one a line.
+pub(crate) fn run_all(commands: &str) {
+    commands.lines().map(str::trim).filter(|line| !line.is_empty()).for_each(|line| drop(run(line)));
+}
+
 pub(crate) fn settings(bpffs: &Path) -> Settings {
     Settings {
         cgroup_root: "/sys/fs/cgroup".into(),
         bpffs_root: bpffs.to_owned(),
         sockets: Sockets::Off,
+        attaching: Attaching::default(),
         detectors: PerFamily {
             v4: LocalDetector::Cidrs(vec!["10.0.0.0/8".parse().unwrap()]),
             v6: LocalDetector::None,

@@ -6,12 +6,19 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::print_stdout,
-    reason = "a test that cannot go on fails, and processes of tests say what they see"
+    reason = "a test that cannot go on fails; processes of tests say what they see, and times are for whoever asks"
 )]
 
+mod attaching;
+mod drift;
 mod explain;
+mod filters;
 mod fixtures;
 mod interfaces;
+mod kinds;
 mod life;
+mod masquerading;
+mod network;
+mod others;
 mod processes;
 mod sockets;

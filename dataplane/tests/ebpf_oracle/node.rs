@@ -8,7 +8,7 @@ use std::process::Command;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use shunt::domain::{Cluster, Event, IpFamily, LocalDetector, Protocol};
-use shunt::kernel::ebpf::{Ebpf, Settings, Sockets};
+use shunt::kernel::ebpf::{Attaching, Ebpf, Settings, Sockets};
 use shunt::kernel::{Dataplane as _, Inspected, Inspection};
 use shunt::plan::explain::{Explanation, Question, SourceHandling, explain};
 use shunt::plan::{Frontend, FrontendAddress, NodePortAddresses, Pending, PerFamily, PlanSettings, Planner};
@@ -72,12 +72,14 @@ impl Node {
             cgroup_root: "/sys/fs/cgroup".into(),
             bpffs_root: bpffs.to_owned(),
             sockets: Sockets::Off,
+            attaching: Attaching::default(),
             detectors: PerFamily {
                 v4: LocalDetector::Cidrs(vec!["10.0.0.0/16".parse().unwrap()]),
                 v6: LocalDetector::Cidrs(vec!["fd00:10::/64".parse().unwrap()]),
             },
             masquerade_mark: MARK,
             masquerade_all: false,
+            loopback_node_ports: false,
             takes_over: false,
             tcp_idle_seconds: 3600,
         };

@@ -7,7 +7,7 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use shunt_abi::{
     address::{word, words},
     backend::{ELIGIBLE_INTERNAL, LOCAL},
-    config::{PODS_BY_INTERFACE, PODS_BY_RANGE, Range4, Range6},
+    config::{MASQUERADES4, MASQUERADES6, PODS_BY_INTERFACE, PODS_BY_RANGE, Range4, Range6},
     frontend::{
         FrontendValue, INSIDE_REJECT, INTERNAL, MASQUERADE_ALL, MASQUERADE_REMOTE, OUTSIDE_REJECT, RANGES,
         SOCKET_ONLY, SPLIT,
@@ -67,6 +67,28 @@ fn only_what_goes_to_another_node_and_does_not_come_from_this_one_for_sure_is_ma
                 assert_eq!(outcome.packet().source, client.parse().unwrap());
             }
         }
+    }
+}
+
+#[test]
+fn what_cannot_be_masqueraded_yet_is_dropped_and_counted_until_it_can() {
+    let families = [(MASQUERADES4, "drop_unmasqueraded4"), (MASQUERADES6, "drop_unmasqueraded6")];
+    for ([_, outsider, frontend, local, remote], (there, counter)) in FAMILIES.into_iter().zip(families) {
+        let mut world = world_that_knows_pods();
+        world.configure(|config| config.flags &= !there);
+        world.service_with(frontend, TCP, &[remote], 0, MASQUERADE_REMOTE);
+        for expected in 1..=2 {
+            let outcome = world.ingress(&Packet::tcp(outsider, frontend, SYN));
+            assert_eq!((outcome.verdict, outcome.mark), (DROP, 0));
+            assert_eq!(world.counts()[counter], expected);
+        }
+        world.configure(|config| config.flags |= there);
+        let outcome = world.ingress(&Packet::tcp(outsider, frontend, SYN));
+        assert_eq!((outcome.verdict, outcome.mark), (NEXT, MARK));
+        let mut world = world_that_knows_pods();
+        world.configure(|config| config.flags &= !there);
+        world.service_with(frontend, TCP, &[local], LOCAL, MASQUERADE_REMOTE);
+        assert_eq!(world.ingress(&Packet::tcp(outsider, frontend, SYN)).verdict, NEXT);
     }
 }
 

@@ -19,7 +19,7 @@ use shunt_abi::{
     address::{mapped_words, word, words},
     affinity::{AffinityKey4, AffinityKey6, AffinityValue},
     backend::{self, BackendValue},
-    config::Config,
+    config::{Config, MASQUERADES4, MASQUERADES6},
     counter::Counter,
     flow::{FlowKey4, FlowKey6, FlowValue4, FlowValue6, REVERSE},
     fragment::{FragmentKey4, FragmentKey6, FragmentValue4, FragmentValue6},
@@ -120,6 +120,7 @@ impl World {
             config.hairpin4 = word("169.254.20.7".parse().unwrap());
             config.hairpin6 = words("fd00:ffff::7".parse().unwrap());
             config.masquerade_mark = 0x4000;
+            config.flags |= MASQUERADES4 | MASQUERADES6;
         });
         world
     }

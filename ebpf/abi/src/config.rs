@@ -104,6 +104,10 @@ pub const ADOPT_MIDSTREAM: u32 = 1 << 2;
 pub const SOCKETS_HOST_ONLY: u32 = 1 << 3;
 /// Packets, bytes and new flows of each Service port are counted.
 pub const COUNT_SERVICES: u32 = 1 << 4;
+/// The masquerade rule of IPv4 is there. Without the bit, new flows that need it are dropped.
+pub const MASQUERADES4: u32 = 1 << 30;
+/// The same, IPv6.
+pub const MASQUERADES6: u32 = 1 << 31;
 
 /// Levels of the cgroup hierarchy that [`Config::opted_out_levels`] can name: 1 to one less than this.
 pub const CGROUP_LEVELS: u32 = 16;

@@ -93,6 +93,10 @@ counters! {
     DropNoRoute = "drop_no_route", true;
     /// The kernel refused to change the packet.
     DropRewrite = "drop_rewrite", true;
+    /// A new flow has to be masqueraded, and the rule is not there yet.
+    DropUnmasqueraded4 = "drop_unmasqueraded4", true;
+    /// The same, IPv6.
+    DropUnmasqueraded6 = "drop_unmasqueraded6", true;
 }
 
 /// Elements of the map.

@@ -4,7 +4,7 @@ use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST, tcx_action_base::TCX_NEXT};
 use shunt_abi::{
     address::TCP,
     backend,
-    config::{ADOPT_MIDSTREAM, Config},
+    config::{ADOPT_MIDSTREAM, Config, MASQUERADES4, MASQUERADES6},
     counter::Counter,
     flow::{FINISHED, FORWARD, HAIRPIN, HOST_BACKEND, HOST_CLIENT, MASQUERADED, RESET, REVERSE},
     frontend::{FrontendValue, INTERNAL, MASQUERADE_ALL, MASQUERADE_REMOTE, RANGES, SOCKET_ONLY},
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     count,
-    family::{Family, Flow, FlowValue},
+    family::{Family, Flow, FlowValue, V4},
     log, maps,
     packet::Skb,
 };
@@ -198,9 +198,23 @@ fn was_reset<F: Family>(work: &Work<F>, reverse: &F::FlowValue) -> bool {
     forward.is_some_and(|forward| forward.flags() & RESET != 0)
 }
 
+/// Whether the rule is there that masquerades what is marked. The agent, who sees what is dropped without it, installs it.
+#[inline]
+fn masquerades<F: Family>() -> bool {
+    let bit = if F::VERSION == V4::VERSION { MASQUERADES4 } else { MASQUERADES6 };
+    maps::config().is_some_and(|config| config.flags & bit != 0)
+}
+
 /// Stores both halves among the opening flows. (That there is no such flow yet, storing it tells.)
 #[inline]
 fn store<F: Family>(work: &mut Work<F>) -> Decision {
+    if work.flow.flags() & MASQUERADED != 0 && !masquerades::<F>() {
+        let four = F::VERSION == V4::VERSION;
+        return refuse(
+            work,
+            Some(if four { Counter::DropUnmasqueraded4 } else { Counter::DropUnmasqueraded6 }),
+        );
+    }
     if F::opening().insert(&work.key, &work.flow, u64::from(BPF_NOEXIST)).is_err() {
         if let Some(present) = present(work) {
             return again(work, present);

@@ -7,6 +7,7 @@ use crate::config::{
     Acceleration, ConfigError, GoDuration, KubeProxyConfiguration, LocalMode, Settings, SocketLb, load, write,
 };
 use crate::domain::{IpFamily, LocalDetector, Node};
+use crate::kernel::ebpf::{Attaching, Order};
 
 #[test]
 fn our_settings_come_from_a_second_document() {
@@ -22,6 +23,20 @@ fn our_settings_come_from_a_second_document() {
         );
         assert_eq!(settings.manifests, Some("/etc/shunt".into()));
     }
+}
+
+#[test]
+fn how_programs_get_onto_interfaces_is_read() {
+    let attaching =
+        |lines: &str| load_text(&format!("{HEAD}{SHUNT_HEAD}{lines}"), &[]).unwrap().settings.ebpf.attaching;
+    assert_eq!(attaching("filterPriority: 0\ninterfaceOrder: ''\n"), Attaching::default());
+    let expected = Attaching {
+        order: Order::Before("cil_from_container".into()),
+        only_filters: true,
+        filter_priority: 7,
+    };
+    let lines = "filterPriority: 7\ninterfaceHook: clsact\ninterfaceOrder: before:cil_from_container\n";
+    assert_eq!(attaching(lines), expected);
 }
 
 #[test]

@@ -127,6 +127,14 @@ fn our_own_values_are_checked() {
     for (line, path) in [("socketLB: some", "socketLB"), ("acceleration: fast", "acceleration")] {
         assert_eq!(invalid_paths(load_text(&format!("{HEAD}{SHUNT_HEAD}{line}\n"), &[])), [path]);
     }
+    for (line, path) in [
+        ("interfaceHook: tc", "interfaceHook"),
+        ("interfaceOrder: middle", "interfaceOrder"),
+        ("filterPriority: 65536", "filterPriority"),
+        ("filterPriority: -1", "filterPriority"),
+    ] {
+        assert_eq!(invalid_paths(load_text(&format!("{HEAD}{SHUNT_HEAD}{line}\n"), &[])), [path]);
+    }
 }
 
 #[test]

@@ -1,4 +1,10 @@
-//! The packet programs on every interface of the node, and what the programs are told of each interface.
+//! The packet programs on every interface of the node.
+//!
+//! An interface has them by links (tcx), which nobody removes by accident. To make a link costs the kernel 15 ms, during
+//! which nobody else may configure interfaces; so when many interfaces are new at once (at start, in bursts) they get
+//! classic filters, which cost next to nothing, and links later, one after the other ([`Attachments::settle_one`]). A
+//! packet that meets the programs twice in between is translated once: what is translated is no frontend's any more.
+//! Without tcx in the kernel, or if the operator wants it, it stays with filters.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -6,24 +12,25 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
-use aya::programs::TcAttachType;
-use shunt_abi::interface::{BRIDGE_PORT, InterfaceValue, NO_LINK_HEADER, POD};
+use shunt_abi::interface::InterfaceValue;
 use shunt_abi::name;
 
+use super::classic::Classic;
+use super::description::{describe, is_served};
 use super::directory::entries;
-use super::interfaces::{self, Interface, Role};
+use super::hook::{HOOKS, Hook};
+use super::interfaces::{self, Interface};
 use super::link::{self, Target};
 use super::map::{MapError, TypedMap};
+use super::markers::Markers;
 use super::programs::{Programs, ProgramsError, SOCKET_PROGRAMS};
-use super::sys::AttachType;
+use super::settings::Attaching;
+use super::words;
 use crate::domain::LocalDetector;
 use crate::plan::PerFamily;
 
-/// Direction of packets, as seen from the interface: program, tcx and classic attach point, name of the pin.
-const DIRECTIONS: [(&str, AttachType, TcAttachType, &str); 2] = [
-    (name::INGRESS_PROGRAM, AttachType::TcxIngress, TcAttachType::Ingress, "ingress"),
-    (name::EGRESS_PROGRAM, AttachType::TcxEgress, TcAttachType::Egress, "egress"),
-];
+/// So many interfaces get links at once: that takes less than the 100 ms within which a new one is to be served.
+const FEW: usize = 2;
 
 /// Why an interface or a cgroup could not be served.
 #[derive(Debug, thiserror::Error)]
@@ -41,29 +48,63 @@ pub(super) enum AttachError {
     Programs(#[from] ProgramsError),
 }
 
+/// How an interface has its programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    Links,
+    Filters,
+    /// By filters, and links were refused.
+    FiltersOnly,
+}
+
+#[derive(Clone, Debug)]
+struct Served {
+    /// As it was last seen.
+    interface: Interface,
+    by: By,
+}
+
 /// Attached programs.
 #[derive(Debug)]
 pub(super) struct Attachments {
     pub(super) programs: Programs,
     links: PathBuf,
     detectors: PerFamily<LocalDetector>,
-    /// What is served, as it was last seen.
-    known: BTreeMap<u32, Interface>,
-    /// The kernel has tcx links.
-    has_tcx: bool,
+    wanted: Attaching,
+    known: BTreeMap<u32, Served>,
+    /// The kernel has tcx links, and they are wanted.
+    has_links: bool,
+    classic: Classic,
+    markers: Markers,
     /// Where the array of continuations is pinned.
     tails: Option<PathBuf>,
 }
 
 impl Attachments {
-    pub(super) const fn new(programs: Programs, links: PathBuf, detectors: PerFamily<LocalDetector>) -> Self {
-        Self { programs, links, detectors, known: BTreeMap::new(), has_tcx: true, tails: None }
+    /// `links` is the folder of pinned links.
+    pub(super) fn new(
+        programs: Programs,
+        links: PathBuf,
+        detectors: PerFamily<LocalDetector>,
+        wanted: Attaching,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            programs,
+            markers: Markers::of(links.parent().unwrap_or(&links)),
+            links,
+            detectors,
+            known: BTreeMap::new(),
+            has_links: !wanted.only_filters,
+            classic: Classic::new(wanted.filter_priority)?,
+            wanted,
+            tails: None,
+        })
     }
 
     /// The interface with programs that packets of this interface come by: itself, or (of a bridge) a port of it.
     pub(super) fn serving(&self, index: u32) -> Option<&Interface> {
-        let port = || self.known.values().find(|interface| interface.master == index);
-        self.known.get(&index).or_else(port)
+        let port = || self.known.values().find(|served| served.interface.master == index);
+        self.known.get(&index).or_else(port).map(|served| &served.interface)
     }
 
     /// Interfaces that are served.
@@ -74,25 +115,126 @@ impl Attachments {
     /// Serves what is there now and was not; forgets what is gone. An interface that cannot be served stops none of the
     /// others.
     pub(super) fn sync(&mut self, map: &TypedMap<u32, InterfaceValue>) -> Result<(), AttachError> {
-        let found = interfaces::current().map_err(failed("list the interfaces"))?;
-        let found: BTreeMap<u32, Interface> =
-            found.into_iter().filter(is_served).map(|interface| (interface.index, interface)).collect();
-        let bridges = interfaces_by_index(&found)?;
-        for (index, interface) in &found {
-            if self.known.get(index) == Some(interface) {
+        let all = interfaces::current().map_err(failed("list the interfaces"))?;
+        let all: BTreeMap<u32, Interface> =
+            all.into_iter().map(|interface| (interface.index, interface)).collect();
+        let mut new = Vec::new();
+        for interface in all.values().filter(|interface| is_served(interface)) {
+            let known = self.known.get_mut(&interface.index);
+            if known.as_ref().is_some_and(|known| known.interface == *interface) {
                 continue;
             }
-            map.set(index, &self.describe(interface, &bridges))?;
-            if !self.known.contains_key(index)
-                && let Err(error) = self.attach(interface)
-            {
-                // Most likely it is gone again, which the next look will tell.
-                tracing::warn!(interface = interface.name, "{}", crate::kernel::ebpf::words(&error));
+            if let Err(error) = map.set(&interface.index, &describe(interface, &all, &self.detectors)) {
+                tracing::warn!(interface = interface.name, "it is not served: {}", words(&error));
                 continue;
             }
-            self.known.insert(*index, interface.clone());
+            match known {
+                Some(known) => known.interface = interface.clone(),
+                None => new.push(interface),
+            }
         }
-        self.forget_gone(&found, map)
+        self.forget_gone(&all, map)?;
+        self.serve(&new);
+        Ok(())
+    }
+
+    fn serve(&mut self, new: &[&Interface]) {
+        let costly = new.iter().filter(|interface| !self.is_pinned(interface.index)).count();
+        for interface in new {
+            let at_once = costly <= FEW || self.is_pinned(interface.index);
+            match self.attach(interface.index, at_once) {
+                Ok(by) => {
+                    self.known.insert(interface.index, Served { interface: (*interface).clone(), by });
+                }
+                // Most likely it is gone again, which the next look will tell.
+                Err(error) => tracing::warn!(interface = interface.name, "{}", words(&error)),
+            }
+        }
+    }
+
+    /// Has an interface served, by links if they are to be had `at_once`.
+    fn attach(&mut self, index: u32, at_once: bool) -> Result<By, AttachError> {
+        if self.has_links && at_once {
+            match self.link(index) {
+                Ok(()) => return Ok(By::Links),
+                Err(AttachError::Io { source, .. }) if lacks_tcx(&source) => {
+                    tracing::info!("this kernel has no tcx; using classic filters");
+                    self.has_links = false;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match self.filter(index) {
+            Ok(()) if self.has_links => Ok(By::Filters),
+            Ok(()) => self.unlink(index).map(|()| By::FiltersOnly),
+            // Whatever stands in the way of filters does not stand in the way of links.
+            Err(_) if self.has_links => self.link(index).map(|()| By::Links),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn link(&mut self, index: u32) -> Result<(), AttachError> {
+        for hook in HOOKS {
+            let pin = self.pin(hook, index);
+            let fd = self.programs.fd(hook.program)?;
+            link::attach(&pin, fd, Target::Interface(index, &self.wanted.order), hook.tcx)
+                .map_err(failed("make a tcx link"))?;
+        }
+        Ok(())
+    }
+
+    fn unlink(&self, index: u32) -> Result<(), AttachError> {
+        HOOKS.iter().try_for_each(|hook| link::detach(&self.pin(*hook, index))).map_err(failed("end a link"))
+    }
+
+    fn filter(&mut self, index: u32) -> Result<(), AttachError> {
+        if self.classic.add_qdisc(index).map_err(failed("make a clsact qdisc"))? {
+            self.markers.set(index).map_err(failed("note that a qdisc was made"))?;
+        }
+        for hook in HOOKS {
+            let fd = self.programs.fd(hook.program)?;
+            self.classic.attach(index, &hook, fd).map_err(failed("attach a classic filter"))?;
+        }
+        Ok(())
+    }
+
+    fn unfilter(&mut self, index: u32) -> Result<(), AttachError> {
+        remove_filters(&mut self.classic, index, self.markers.has(index))
+            .and_then(|()| self.markers.clear(index))
+            .map_err(failed("remove classic filters"))
+    }
+
+    /// Whether some interface waits for links.
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.has_links && self.known.values().any(|served| served.by == By::Filters)
+    }
+
+    /// Gives one of those interfaces its links.
+    pub(super) fn settle_one(&mut self) {
+        let waiting = self.known.iter().find(|(_, served)| served.by == By::Filters);
+        let Some(index) = waiting.map(|(index, _)| *index).filter(|_| self.has_links) else { return };
+        let settled = self.link(index);
+        let by = match settled {
+            Ok(()) => By::Links,
+            Err(AttachError::Io { source, .. }) if lacks_tcx(&source) => {
+                tracing::info!("this kernel has no tcx; classic filters stay");
+                self.has_links = false;
+                By::FiltersOnly
+            }
+            // It is served. If it is gone, the next look will tell.
+            Err(error) => {
+                tracing::debug!(index, "classic filters stay: {}", words(&error));
+                By::FiltersOnly
+            }
+        };
+        if by == By::Links
+            && let Err(error) = self.unfilter(index)
+        {
+            tracing::warn!(index, "{}", words(&error));
+        }
+        if let Some(served) = self.known.get_mut(&index) {
+            served.by = by;
+        }
     }
 
     fn forget_gone(
@@ -100,11 +242,15 @@ impl Attachments {
         found: &BTreeMap<u32, Interface>,
         map: &TypedMap<u32, InterfaceValue>,
     ) -> Result<(), AttachError> {
-        let gone: Vec<u32> = self.known.keys().filter(|index| !found.contains_key(index)).copied().collect();
+        let is_there = |index: &u32| found.get(index).is_some_and(is_served);
+        let gone: Vec<u32> = self.known.keys().filter(|index| !is_there(index)).copied().collect();
         for index in gone {
-            for (_, _, _, direction) in DIRECTIONS {
-                link::detach(&self.pin(direction, index)).map_err(failed("end a link"))?;
+            self.unlink(index)?;
+            // It may be there and served at its master now.
+            if found.contains_key(&index) {
+                self.unfilter(index)?;
             }
+            self.markers.clear(index).map_err(failed("forget a qdisc"))?;
             map.delete(&index)?;
             self.known.remove(&index);
         }
@@ -140,8 +286,9 @@ impl Attachments {
         self.links.parent().unwrap_or(&self.links)
     }
 
-    /// Ends links of interfaces that went away while nobody looked.
-    pub(super) fn sweep(&self, map: &TypedMap<u32, InterfaceValue>) -> Result<(), AttachError> {
+    /// Ends what earlier agents left: links of interfaces that went away while nobody looked, and filters where links
+    /// have taken their place.
+    pub(super) fn sweep(&mut self, map: &TypedMap<u32, InterfaceValue>) -> Result<(), AttachError> {
         for path in entries(&self.links).map_err(failed("list the links"))? {
             let index = path
                 .file_name()
@@ -152,47 +299,21 @@ impl Attachments {
                 map.delete(&index)?;
             }
         }
-        Ok(())
-    }
-
-    fn pin(&self, direction: &str, index: u32) -> PathBuf {
-        self.links.join(format!("{direction}-{index}"))
-    }
-
-    fn attach(&mut self, interface: &Interface) -> Result<(), AttachError> {
-        for (program, tcx, classic, direction) in DIRECTIONS {
-            if self.has_tcx {
-                let pin = self.pin(direction, interface.index);
-                let fd = self.programs.fd(program)?;
-                match link::attach(&pin, fd, Target::Interface(interface.index), tcx) {
-                    Ok(()) => continue,
-                    Err(error) if !lacks_tcx(&error) => return Err(failed("make a tcx link")(error)),
-                    Err(_) => self.has_tcx = false,
-                }
+        self.markers.take_over().map_err(failed("take over notes on qdiscs"))?;
+        for index in self.classic.qdiscs().map_err(failed("list the qdiscs"))? {
+            if self.known.get(&index).is_some_and(|served| served.by == By::Links) {
+                self.unfilter(index)?;
             }
-            self.programs.attach_filter(program, &interface.name, classic)?;
         }
         Ok(())
     }
 
-    fn describe(&self, interface: &Interface, all: &BTreeMap<u32, Interface>) -> InterfaceValue {
-        let master = all.get(&interface.master);
-        let is_pod = |detector: &LocalDetector| match detector {
-            LocalDetector::None | LocalDetector::Cidrs(_) => false,
-            LocalDetector::BridgeInterface(name) => {
-                interface.name == *name || master.is_some_and(|master| master.name == *name)
-            }
-            LocalDetector::InterfaceNamePrefix(prefix) => interface.name.starts_with(prefix.as_str()),
-        };
-        let flags = [
-            (is_pod(&self.detectors.v4) || is_pod(&self.detectors.v6), POD),
-            (interface.role == Role::BridgePort, BRIDGE_PORT),
-            (interface.role == Role::Layer3, NO_LINK_HEADER),
-        ];
-        let flags = flags.into_iter().filter(|(holds, _)| *holds).fold(0, |flags, (_, bit)| flags | bit);
-        let bridge = master.filter(|_| interface.role == Role::BridgePort);
-        let address = bridge.map_or(interface.mac, |bridge| bridge.mac);
-        InterfaceValue { flags, address, pad: [0; 2] }
+    fn pin(&self, hook: Hook, index: u32) -> PathBuf {
+        self.links.join(format!("{}-{index}", hook.name))
+    }
+
+    fn is_pinned(&self, index: u32) -> bool {
+        HOOKS.iter().all(|hook| self.pin(*hook, index).exists())
     }
 
     /// Attaches the socket programs to a cgroup.
@@ -213,18 +334,26 @@ impl Attachments {
 
     /// Whether this kernel has no tcx links, so that classic filters are used.
     pub(super) const fn uses_filters(&self) -> bool {
-        !self.has_tcx
+        !self.has_links
     }
 
-    /// Links that should be there and are not.
-    pub(super) fn missing_links(&self, sockets: bool) -> usize {
-        let interfaces = self
-            .known
-            .keys()
-            .filter(|_| self.has_tcx)
-            .flat_map(|index| DIRECTIONS.map(|(_, _, _, direction)| self.pin(direction, *index)));
-        let programs = SOCKET_PROGRAMS.iter().filter(|_| sockets).map(|(name, _)| self.links.join(name));
-        interfaces.chain(programs).filter(|pin| !pin.exists()).count()
+    /// Links and filters that should be there and are not, whoever removed them. Interfaces that are gone do not count.
+    pub(super) fn missing(&mut self, sockets: bool) -> usize {
+        let mut missing = 0;
+        let known: Vec<(u32, By)> = self.known.iter().map(|(index, served)| (*index, served.by)).collect();
+        for (index, by) in known {
+            for hook in HOOKS {
+                let held = match by {
+                    By::Links => link::holds(&self.pin(hook, index), hook.tcx, Some(index)),
+                    By::Filters | By::FiltersOnly => self.classic.is_attached(index, &hook),
+                };
+                missing += usize::from(!held.unwrap_or(true) && interfaces::exists(index));
+            }
+        }
+        let programs = SOCKET_PROGRAMS.iter().filter(|_| sockets);
+        let held =
+            |(name, kind): &&(&str, _)| link::holds(&self.links.join(name), *kind, None).unwrap_or(true);
+        missing + programs.filter(|program| !held(program)).count()
     }
 
     /// Forgets what is attached, so that the next [`Self::sync`] attaches everything again.
@@ -241,28 +370,14 @@ pub(super) fn detach_sockets(links: &Path) -> Result<(), AttachError> {
         .map_err(failed("end a cgroup link"))
 }
 
-/// Removes classic filters from every interface; links go with their pins.
-pub(super) fn remove_filters() -> io::Result<()> {
-    for interface in interfaces::current()? {
-        for (_, _, classic, _) in DIRECTIONS {
-            Programs::detach_filter(&interface.name, classic);
-        }
+/// Removes shunt's filters from an interface; the qdisc too if shunt made it (`own_qdisc`) and nobody else uses it.
+pub(super) fn remove_filters(classic: &mut Classic, index: u32, own_qdisc: bool) -> io::Result<()> {
+    let mut used = false;
+    for hook in &HOOKS {
+        classic.detach(index, hook)?;
+        used |= classic.is_used(index, hook)?;
     }
-    Ok(())
-}
-
-/// What carries packets of members is served at the master; a bridge is served at its ports.
-const fn is_served(interface: &Interface) -> bool {
-    !interface.is_member && !matches!(interface.role, Role::Bridge)
-}
-
-/// Masters are not among those served.
-fn interfaces_by_index(served: &BTreeMap<u32, Interface>) -> Result<BTreeMap<u32, Interface>, AttachError> {
-    if served.values().all(|interface| interface.master == 0) {
-        return Ok(BTreeMap::new());
-    }
-    let all = interfaces::current().map_err(failed("list the interfaces"))?;
-    Ok(all.into_iter().map(|interface| (interface.index, interface)).collect())
+    if own_qdisc && !used { classic.remove_qdisc(index) } else { Ok(()) }
 }
 
 /// Kernels before 6.6 do not know the kind of link.

@@ -4,16 +4,23 @@ use std::io;
 use std::path::Path;
 
 use super::attachments::remove_filters;
+use super::classic::{Classic, PRIORITY};
 use super::directory::Directory;
+use super::markers::Markers;
 use crate::domain::IpFamily;
 use crate::kernel::netlink::Socket;
 use crate::kernel::nftables::{has_masquerade, remove_masquerade};
 
-/// Removes links, pins, classic filters and the masquerade rule, whichever build made them. Nothing there is not an
-/// error.
+/// Removes links, pins, classic filters (of whatever priority) and the masquerade rule, whichever build made them; qdiscs
+/// that shunt made and nobody else uses. Nothing there is not an error.
 pub fn cleanup(bpffs_root: &Path) -> io::Result<()> {
-    Directory::new(bpffs_root).remove_all()?;
-    remove_filters()?;
+    let directory = Directory::new(bpffs_root);
+    let own_qdiscs = Markers::everywhere(directory.base())?;
+    directory.remove_all()?;
+    let mut classic = Classic::new(PRIORITY)?;
+    for interface in classic.qdiscs()? {
+        remove_filters(&mut classic, interface, own_qdiscs.contains(&interface))?;
+    }
     let mut socket = Socket::netfilter()?;
     for family in IpFamily::ALL {
         if has_masquerade(&mut socket, family).unwrap_or(false) {

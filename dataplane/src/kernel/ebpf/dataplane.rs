@@ -10,6 +10,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use shunt_abi::address::UDP;
 use shunt_abi::counter::Counter;
 use shunt_abi::name;
+use tokio::sync::Notify;
 
 use super::adopt::adopt;
 use super::attachments::{AttachError, Attachments};
@@ -18,18 +19,19 @@ use super::balancing::Balancing;
 use super::directory::Directory;
 use super::flows::Patience;
 use super::inspect;
-use super::interfaces::LinkMonitor;
 use super::map::MapError;
 use super::maps::{Maps, WriteError};
-use super::masquerade::Masquerade;
+use super::masquerade::{Masquerade, Need, TOLD};
 use super::model::{Capacities, Model, Refused};
+use super::monitor::Monitor;
 use super::node_config;
 use super::opt_outs::{self, OptOuts};
 use super::programs::Programs;
 use super::service::{Surroundings, destinations};
 use super::settings::Settings;
-use super::shared::{self, Shared, State};
+use super::shared::{Shared, State};
 use super::trial;
+use super::watcher;
 use super::words;
 use super::worker::{self, Job};
 use super::write::{Destination, Step, Writes};
@@ -44,7 +46,6 @@ pub struct Ebpf {
     settings: Settings,
     directory: Directory,
     shared: Arc<Shared>,
-    masquerade: Masquerade,
     balancing: Balancing,
     jobs: Sender<Job>,
     /// Programs are attached and the watcher runs.
@@ -67,8 +68,12 @@ impl Ebpf {
             balancing.give_up(&words(error));
         }
         let maps = Maps::open(&directory.maps()).map_err(|error| failed("open the maps", &error))?;
-        let attachments = Attachments::new(programs, directory.links(), settings.detectors.clone());
-        let shared = Arc::new(Shared::new(maps, attachments));
+        let attaching = settings.attaching.clone();
+        let attachments =
+            Attachments::new(programs, directory.links(), settings.detectors.clone(), attaching)
+                .map_err(|error| failed("open a socket", &error))?;
+        let masquerade = Masquerade::new(settings.masquerade_mark);
+        let shared = Arc::new(Shared::new(maps, attachments, masquerade));
         let (jobs, asked) = channel();
         let path = balancing.path().map(ToOwned::to_owned);
         let patience = Patience { idle: settings.tcp_idle_seconds };
@@ -77,16 +82,13 @@ impl Ebpf {
             .name("ebpf-flows".into())
             .spawn(move || worker::run(&worker, &asked, path.as_deref(), patience))
             .map_err(|error| failed("start a thread", &error))?;
-        Ok(Self {
-            masquerade: Masquerade::new(settings.masquerade_mark),
-            settings,
-            directory,
-            shared,
-            balancing,
-            jobs,
-            started: false,
-            keeps_nat: false,
-        })
+        Ok(Self { settings, directory, shared, balancing, jobs, started: false, keeps_nat: false })
+    }
+
+    /// Has `drifted` signalled when somebody else removes what this dataplane has attached, or its rule; an audit then
+    /// says how much.
+    pub fn tell_of_drift(&self, drifted: Arc<Notify>) {
+        self.shared.tell_of_drift(drifted);
     }
 
     /// Takes the pods that want their sockets to be left alone; none without socket load balancing.
@@ -100,8 +102,11 @@ impl Ebpf {
 
     fn configure(&mut self, globals: &Globals) -> Result<(), DataplaneError> {
         let new = self.shared.configure(|old| {
-            node_config::build(&self.settings, &globals.service_cidrs, old, self.balancing.cookie)
-                .map_err(unsupported("room for what is configured"))
+            let mut new =
+                node_config::build(&self.settings, &globals.service_cidrs, old, self.balancing.cookie)
+                    .map_err(unsupported("room for what is configured"))?;
+            new.flags |= old.flags & TOLD;
+            Ok::<_, DataplaneError>(new)
         })?;
         self.keeps_nat = new.flags & shunt_abi::config::ADOPT_MIDSTREAM == 0;
         Ok(())
@@ -130,19 +135,17 @@ impl Ebpf {
         model: Model,
         writes: &Writes,
     ) -> Result<Applied, DataplaneError> {
-        let wanted = |family| self.keeps_nat || model.masquerades(family);
-        for family in IpFamily::ALL.into_iter().filter(|family| wanted(*family)) {
-            self.masquerade
-                .set(family, true)
-                .map_err(|error| failed("install the masquerade rule", &error))?;
+        let need = |family| if self.keeps_nat { Need::Always } else { model.masquerades(family) };
+        for family in IpFamily::ALL {
+            let raised = self.shared.masquerade().raise(family, need(family), self.shared.signals());
+            raised.map_err(|error| failed("install the masquerade rule", &error))?;
         }
         if let Err(error) = self.shared.maps.write(writes, &mut state.known) {
             return Err(refusal(&model, &error));
         }
-        for family in IpFamily::ALL.into_iter().filter(|family| !wanted(*family)) {
-            self.masquerade
-                .set(family, false)
-                .map_err(|error| failed("remove the masquerade rule", &error))?;
+        for family in IpFamily::ALL {
+            let settled = self.shared.masquerade().settle(family, need(family), self.shared.signals());
+            settled.map_err(|error| failed("remove the masquerade rule", &error))?;
         }
         state.model = Some(model);
         let (written, removed) = writes.sizes();
@@ -180,7 +183,8 @@ impl Ebpf {
 
     /// Attaches what is not attached; at first also starts to watch for interfaces.
     fn attach(&mut self) -> Result<(), AttachError> {
-        let monitor = LinkMonitor::new();
+        let begun = Instant::now();
+        let monitor = Monitor::new();
         let map = &self.shared.maps.interfaces;
         let mut attachments = self.shared.attachments();
         attachments.pin_tails()?;
@@ -188,7 +192,9 @@ impl Ebpf {
         attachments.sync(map)?;
         attachments.sweep(map)?;
         self.balancing.attach(&mut attachments)?;
+        self.shared.set_sockets(self.balancing.works());
         attachments.drop_old_tails()?;
+        tracing::debug!(interfaces = attachments.interfaces(), took = ?begun.elapsed(), "programs are attached");
         drop(attachments);
         if !self.started {
             let io = |what: &str| {
@@ -199,7 +205,7 @@ impl Ebpf {
             let shared = Arc::downgrade(&self.shared);
             thread::Builder::new()
                 .name("ebpf-interfaces".into())
-                .spawn(move || shared::watch(&monitor, &shared))
+                .spawn(move || watcher::watch(monitor, &shared))
                 .map_err(io("start a thread"))?;
             self.started = true;
             let removed = self.directory.remove_others().map_err(io("remove other versions' pins"))?;
@@ -217,7 +223,7 @@ impl Dataplane for Ebpf {
         // Before the frontends: once one works anywhere, it works on every interface.
         self.attach().map_err(|error| failed("attach the programs", &error))?;
         let now = Instant::now();
-        self.masquerade.distrust();
+        self.shared.masquerade().distrust();
         let around = self.surroundings()?;
         let shared = Arc::clone(&self.shared);
         let mut state = shared.state();
@@ -262,13 +268,9 @@ impl Dataplane for Ebpf {
         let known = self.shared.maps.known.entries().map_err(read)?;
         let differing = audit::differences(model, &observed) + audit::lost_bits(&state.known, &known);
         drop(state);
-        let links = self.shared.attachments().missing_links(self.balancing.works());
-        let mut rules = 0;
-        for family in IpFamily::ALL {
-            let differs = self.masquerade.differs(family);
-            rules += usize::from(differs.map_err(|error| failed("read the masquerade rule", &error))?);
-        }
-        Ok(differing + links + rules)
+        self.shared.set_sockets(self.balancing.works());
+        let missing = self.shared.missing();
+        Ok(differing + missing.map_err(|error| failed("read the masquerade rule", &error))?)
     }
 
     fn cleanup(&mut self) -> Result<(), DataplaneError> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use shunt_abi::address::{TCP, Words};
 use shunt_abi::clock::ClockReading;
 use shunt_abi::config::Config;
-use shunt_abi::flow::{FINISHED, FORWARD, FlowKey4, FlowKey6, FlowValue4, FlowValue6, RESET};
+use shunt_abi::flow::{FINISHED, FORWARD, FlowKey4, FlowKey6, FlowValue4, FlowValue6, MASQUERADED, RESET};
 
 use super::map::{MapError, Plain, TypedMap};
 
@@ -114,6 +114,8 @@ pub(super) struct Found {
     pub(super) flows: u64,
     /// Flows that were removed.
     pub(super) removed: u64,
+    /// Halves of flows that are masqueraded.
+    pub(super) masqueraded: u64,
 }
 
 /// Everything that a look through needs.
@@ -143,6 +145,7 @@ impl Collector<'_> {
         map.visit(&mut |entries| {
             for (key, value) in entries {
                 found.flows += u64::from(key.is_forward());
+                found.masqueraded += u64::from(K::state(value).0 & MASQUERADED != 0);
                 match self.consider(map, stage, key, value) {
                     Ok(removed) => found.removed += u64::from(removed && key.is_forward()),
                     Err(error) => outcome = Err(error),

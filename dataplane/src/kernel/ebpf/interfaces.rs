@@ -1,16 +1,9 @@
-//! The interfaces of this network namespace, and when they change.
+//! The interfaces of this network namespace.
 
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::time::Duration;
 
 use netlink_bindings::rt_link::{Ifinfomsg, IterableLinkAttrs, LinkAttrs, LinkinfoAttrs, Request};
 use netlink_socket2::NetlinkSocket;
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
-};
 
 /// What kind of thing an interface is, as far as service translation cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,41 +100,9 @@ fn role(hardware: u16, facts: &Facts<'_>) -> Role {
     }
 }
 
-/// Interfaces and addresses.
-const GROUPS: i32 = libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;
-
-/// Hears of interfaces and addresses that come, go and change.
-#[derive(Debug)]
-pub(super) struct LinkMonitor(OwnedFd);
-
-impl LinkMonitor {
-    /// Listens in the network namespace of the calling thread.
-    pub(super) fn new() -> io::Result<Self> {
-        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-        let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, Some(SockProtocol::NetlinkRoute))?;
-        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, GROUPS.cast_unsigned()))?;
-        Ok(Self(fd))
-    }
-
-    /// Waits until something was reported, or for `limit`; true if there was something. What is reported is only a
-    /// reason to look again, so lost messages lose nothing.
-    pub(super) fn wait(&self, limit: Duration) -> io::Result<bool> {
-        let timeout = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
-        let mut descriptors = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut descriptors, timeout) {
-            Ok(0) | Err(Errno::EINTR) => return Ok(false),
-            Ok(_) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let mut buffer = [0; 8192];
-        loop {
-            match recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-                Ok(_) | Err(Errno::ENOBUFS | Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => return Ok(true),
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
+/// Whether there is an interface with this index in the network namespace of the calling thread.
+pub(super) fn exists(index: u32) -> bool {
+    nix::net::if_::if_indextoname(index).is_ok()
 }
 
 #[cfg(test)]

@@ -2,17 +2,18 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use super::sys::{self, AttachType, LinkTarget};
+use super::order::{Order, is_placed};
+use super::sys::{self, AttachType, Attached, LinkInfo, LinkTarget, Place};
 
 /// What a program is attached to.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Target<'a> {
-    /// An interface, by its index.
-    Interface(u32),
+    /// An interface, by its index; where among the programs of others.
+    Interface(u32, &'a Order),
     /// A cgroup v2 directory.
     Cgroup(&'a File),
 }
@@ -20,34 +21,82 @@ pub(super) enum Target<'a> {
 impl Target<'_> {
     fn id(self) -> io::Result<u64> {
         match self {
-            Self::Interface(index) => Ok(u64::from(index)),
+            Self::Interface(index, _) => Ok(u64::from(index)),
             Self::Cgroup(directory) => Ok(directory.metadata()?.ino()),
         }
+    }
+
+    /// Everything that is attached in the same place, where the kernel orders it.
+    fn attached(self, kind: AttachType) -> io::Result<Vec<Attached>> {
+        match self {
+            Self::Interface(index, _) => sys::attached(index, kind),
+            Self::Cgroup(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// The place for `own` among them.
+    fn place(self, kind: AttachType, all: &[Attached], own: Option<u32>) -> Place {
+        let Self::Interface(_, order) = self else { return Place::End };
+        let others: Vec<_> = all.iter().filter(|other| Some(other.link) != own).copied().collect();
+        order.place(kind, &others, |program| sys::program_name(program).ok())
     }
 }
 
 /// Has `program` run at `target` behind the link pinned at `path`: the link that is pinned there gets the program in
-/// place of the one it has; without one, or if it belongs to something else or is dead, a new one is made.
+/// place of the one it has; without one, or if it belongs to something else, is dead or out of order, a new one is made.
 pub(super) fn attach(
     path: &Path,
     program: BorrowedFd<'_>,
     target: Target<'_>,
     kind: AttachType,
 ) -> io::Result<()> {
-    if let Ok(link) = sys::open_pinned(path) {
-        if sys::link_target(link.as_fd(), kind)? == target.id()?
-            && sys::link_update(link.as_fd(), program).is_ok()
-        {
-            return Ok(());
-        }
+    let old = sys::open_pinned(path).ok();
+    // Kernels without tcx say so here already, and nothing was done.
+    let all = target.attached(kind)?;
+    if let Some(old) = &old
+        && takes(old, program, target, kind, &all)?
+    {
+        return Ok(());
+    }
+    let (place, to) = match target {
+        Target::Interface(index, _) => (target.place(kind, &all, None), LinkTarget::Interface(index)),
+        Target::Cgroup(directory) => (Place::End, LinkTarget::Cgroup(directory.as_fd())),
+    };
+    let new = sys::link_create(program, to, kind, place)?;
+    if old.is_some() {
         fs::remove_file(path)?;
     }
-    let place = match target {
-        Target::Interface(index) => LinkTarget::Interface(index),
-        Target::Cgroup(directory) => LinkTarget::Cgroup(directory.as_fd()),
+    sys::pin(new.as_fd(), path)
+}
+
+/// Puts the program behind a link, if it is the right one.
+fn takes(
+    link: &OwnedFd,
+    program: BorrowedFd<'_>,
+    target: Target<'_>,
+    kind: AttachType,
+    all: &[Attached],
+) -> io::Result<bool> {
+    let LinkInfo { id, target: attached } = sys::link_info(link.as_fd(), kind)?;
+    if attached != target.id()? {
+        return Ok(false);
+    }
+    let ordered = match target {
+        Target::Interface(..) => is_placed(id, target.place(kind, all, Some(id)), all),
+        Target::Cgroup(_) => true,
     };
-    let link = sys::link_create(program, place, kind)?;
-    sys::pin(link.as_fd(), path)
+    Ok(ordered && sys::link_update(link.as_fd(), program).is_ok())
+}
+
+/// Whether the link pinned at `path` is there and holds a program. At the interface with this index, it has to be among
+/// those that run.
+pub(super) fn holds(path: &Path, kind: AttachType, interface: Option<u32>) -> io::Result<bool> {
+    let Ok(link) = sys::open_pinned(path) else { return Ok(false) };
+    let info = sys::link_info(link.as_fd(), kind)?;
+    match interface {
+        None => Ok(info.target != 0),
+        Some(index) => Ok(sys::attached(index, kind)?.iter().any(|attached| attached.link == info.id)),
+    }
 }
 
 /// Ends the link pinned at `path`; nothing there is not an error.

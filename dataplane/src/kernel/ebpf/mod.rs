@@ -4,8 +4,8 @@
 //!
 //! Pure: `service` (what one Service port is in the maps), `model` (all of them; changes -> writes), `adopt` (what
 //! an earlier agent left -> model and writes), `ids` and `ranges` (numbers and places), `audit`, `flows` (when a
-//! flow is over). Talking to the kernel: `sys`, `map` and `maps`, `programs`, `link` and `attachments`,
-//! `interfaces`, `sockets` and `namespaces`, `masquerade`.
+//! flow is over). Talking to the kernel: `sys`, `map` and `maps`, `programs`; `attachments` with
+//! `link`, `classic`, `order` and `interfaces`; `monitor` and `watcher`; `sockets` and `namespaces`; `masquerade`.
 //!
 //! # What stays when the agent ends
 //!
@@ -14,8 +14,8 @@
 //!
 //! # Threads
 //!
-//! The agent's task owns the dataplane. One thread looks after interfaces and addresses (`shared`), one collects flows
-//! and destroys sockets (`worker`); both end when the dataplane is dropped.
+//! The agent's task owns the dataplane. One thread looks after interfaces, addresses and what others do to ours
+//! (`watcher`), one collects flows and destroys sockets (`worker`); both end when the dataplane is dropped.
 
 mod adopt;
 mod attached;
@@ -23,21 +23,27 @@ mod attachments;
 mod audit;
 mod balancing;
 mod cgroup;
+mod classic;
 mod cleanup;
 mod dataplane;
+mod description;
 mod directory;
 mod flows;
+mod hook;
 mod ids;
 mod inspect;
 mod interfaces;
 mod link;
 mod map;
 mod maps;
+mod markers;
 mod masquerade;
 mod model;
+mod monitor;
 mod namespaces;
 mod node_config;
 mod opt_outs;
+mod order;
 mod programs;
 mod ranges;
 mod retire;
@@ -48,6 +54,7 @@ mod shared;
 mod sockets;
 mod sys;
 mod trial;
+mod watcher;
 mod worker;
 mod write;
 
@@ -56,8 +63,9 @@ pub use cgroup::path_of as cgroup_path;
 pub use cleanup::{cleanup, is_present};
 pub use dataplane::Ebpf;
 pub use opt_outs::OptOuts;
+pub use order::{NoOrder, Order};
 pub use retire::retire;
-pub use settings::{Settings, Sockets};
+pub use settings::{Attaching, Settings, Sockets};
 
 /// An error with its sources, in one line. Of texts with many lines (the verifier's log) the first line and what comes
 /// before the statistics at the end.

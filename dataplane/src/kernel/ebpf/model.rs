@@ -8,6 +8,7 @@ use std::time::Instant;
 use shunt_abi::frontend::{FrontendValue, INSIDE_REJECT, WHOLE_ADDRESS};
 
 use super::ids::Ids;
+use super::masquerade::Need;
 use super::ranges::Ranges;
 use super::service::{Exhausted, Resources, Service, Surroundings};
 use super::write::{Destination, Step, Writes};
@@ -55,8 +56,8 @@ pub(super) struct Model {
     cluster_ips: BTreeMap<IpAddr, usize>,
     /// Who has a node port: an explicit frontend of the same address and port takes precedence.
     node_ports: BTreeMap<Frontend, ServiceKey>,
-    /// Service ports that need the masquerade rule.
-    masquerading: PerFamily<usize>,
+    /// Service ports that need the masquerade rule: on demand, always.
+    masquerading: PerFamily<[usize; 2]>,
     /// Frontends of all Service ports.
     values: usize,
 }
@@ -213,8 +214,12 @@ impl Model {
         now: Instant,
     ) -> Result<(), Refused> {
         let Some(mut service) = self.services.remove(key) else { return Ok(()) };
-        let counted = self.masquerading.get_mut(key.family);
-        *counted -= usize::from(std::mem::take(&mut service.masquerades));
+        let [on_demand, always] = self.masquerading.get_mut(key.family);
+        match std::mem::take(&mut service.masquerades) {
+            Need::None => {}
+            Need::OnDemand => *on_demand -= 1,
+            Need::Always => *always -= 1,
+        }
         self.values -= service.counted;
         let Some(first) = service.frontends.keys().next().copied() else {
             let result = service.update(&self.around, &mut self.resources, writes, now);
@@ -229,7 +234,12 @@ impl Model {
             service.id = self.number(&key.owner, writes, now).map_err(refused)?;
         }
         let result = service.update(&self.around, &mut self.resources, writes, now);
-        *self.masquerading.get_mut(key.family) += usize::from(service.masquerades);
+        let [on_demand, always] = self.masquerading.get_mut(key.family);
+        match service.masquerades {
+            Need::None => {}
+            Need::OnDemand => *on_demand += 1,
+            Need::Always => *always += 1,
+        }
         service.counted = service.values.len();
         self.values += service.counted;
         self.services.insert(key.clone(), service);
@@ -263,8 +273,12 @@ impl Model {
     }
 
     /// Whether some frontend of the family needs the masquerade rule.
-    pub(super) const fn masquerades(&self, family: IpFamily) -> bool {
-        *self.masquerading.get(family) > 0
+    pub(super) const fn masquerades(&self, family: IpFamily) -> Need {
+        match self.masquerading.get(family) {
+            [0, 0] => Need::None,
+            [_, 0] => Need::OnDemand,
+            _ => Need::Always,
+        }
     }
 
     /// Number of frontends, whole addresses included.

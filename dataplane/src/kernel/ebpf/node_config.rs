@@ -43,9 +43,18 @@ pub(super) fn build(
     };
     for family in IpFamily::ALL {
         if let LocalDetector::Cidrs(cidrs) = settings.detectors.get(family) {
-            fill(&mut built.pods4, &mut built.pods6, family, cidrs.iter())?;
+            let left = fill(&mut built.pods4, &mut built.pods6, family, cidrs.iter());
+            refuse(family, &left)?;
         }
-        fill(&mut built.services4, &mut built.services6, family, service_cidrs.iter())?;
+        let left = fill(&mut built.services4, &mut built.services6, family, service_cidrs.iter());
+        if !left.is_empty() {
+            // Services in them work like all others.
+            tracing::warn!(
+                ?left,
+                "only {RANGES} {family} ServiceCIDRs are watched for addresses that no Service has; traffic to such \
+                 addresses of the others is not dropped"
+            );
+        }
     }
     Ok(built)
 }
@@ -66,13 +75,15 @@ const fn by_interface(detector: &LocalDetector) -> bool {
     matches!(detector, LocalDetector::BridgeInterface(_) | LocalDetector::InterfaceNamePrefix(_))
 }
 
+/// Neighbouring ranges become one. Returns those for which there was no place.
 fn fill<'a>(
     four: &mut [Range4; RANGES],
     six: &mut [Range6; RANGES],
     family: IpFamily,
     ranges: impl Iterator<Item = &'a IpNet>,
-) -> io::Result<()> {
-    let mut own = ranges.filter(|range| IpFamily::of(range.addr()) == family);
+) -> Vec<IpNet> {
+    let own: Vec<IpNet> = ranges.filter(|range| IpFamily::of(range.addr()) == family).copied().collect();
+    let mut own = IpNet::aggregate(&own).into_iter();
     let places4 = four.iter_mut().map(Place::Four);
     let places6 = six.iter_mut().map(Place::Six);
     let places: Vec<_> = if family == IpFamily::V4 { places4.collect() } else { places6.collect() };
@@ -87,15 +98,21 @@ fn fill<'a>(
             _ => {}
         }
     }
-    match own.next() {
-        None => Ok(()),
-        Some(range) => Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            format!(
-                "more than {RANGES} {family} ranges, {range} is one too many: combine them, or use mode nftables"
-            ),
-        )),
+    own.collect()
+}
+
+/// Pods that are not known as such would be masqueraded, so none may be left out.
+fn refuse(family: IpFamily, left: &[IpNet]) -> io::Result<()> {
+    if left.is_empty() {
+        return Ok(());
     }
+    let left: Vec<String> = left.iter().map(ToString::to_string).collect();
+    let words = format!(
+        "clusterCIDR has more than {RANGES} {family} ranges that are not neighbours; there is no room for {}: name a \
+         wider range that holds them, or use mode nftables",
+        left.join(", ")
+    );
+    Err(io::Error::new(io::ErrorKind::Unsupported, words))
 }
 
 enum Place<'a> {
@@ -198,17 +215,42 @@ mod tests {
         assert_eq!(taking_over.flags, adopting.flags & !config::ADOPT_MIDSTREAM, "another mode came between");
     }
 
+    /// No two of them are neighbours.
+    fn scattered(count: u8) -> Vec<IpNet> {
+        (0..count).map(|number| format!("10.{}.0.0/16", number * 2).parse().unwrap()).collect()
+    }
+
     #[test]
     fn this_kernel_tells_its_cookie() {
         assert!(netns_cookie(None).unwrap() != 0);
     }
 
     #[test]
-    fn too_many_ranges_are_refused_by_name() {
-        let many: BTreeSet<IpNet> =
-            (0..9).map(|number| format!("10.{number}.0.0/16").parse().unwrap()).collect();
-        let error =
-            build(&settings(LocalDetector::None), &many, &Config::default(), 7).unwrap_err().to_string();
-        assert!(error.contains("10.8.0.0/16") && error.contains("8 IPv4 ranges"), "{error}");
+    fn too_many_pod_ranges_are_refused_by_name() {
+        let none = BTreeSet::new();
+        let fits = settings(LocalDetector::Cidrs(scattered(8)));
+        assert_eq!(
+            build(&fits, &none, &Config::default(), 7).unwrap().pods4[7].network.to_ne_bytes(),
+            [10, 14, 0, 0]
+        );
+        let too_many = settings(LocalDetector::Cidrs(scattered(10)));
+        let error = build(&too_many, &none, &Config::default(), 7).unwrap_err().to_string();
+        assert!(error.contains("10.16.0.0/16, 10.18.0.0/16") && error.contains("clusterCIDR"), "{error}");
+    }
+
+    #[test]
+    fn neighbouring_ranges_take_one_place() {
+        let many = (0..16).map(|number| format!("10.{number}.0.0/16").parse().unwrap()).collect();
+        let built =
+            build(&settings(LocalDetector::Cidrs(many)), &BTreeSet::new(), &Config::default(), 7).unwrap();
+        assert_eq!(built.pods4[0].mask.to_ne_bytes(), [255, 240, 0, 0]);
+        assert_eq!(built.pods4[1], Range4::NONE);
+    }
+
+    #[test]
+    fn service_ranges_without_place_stop_nothing() {
+        let many = scattered(9).into_iter().collect();
+        let built = build(&settings(LocalDetector::None), &many, &Config::default(), 7).unwrap();
+        assert_eq!(built.services4[7].network.to_ne_bytes(), [10, 14, 0, 0]);
     }
 }

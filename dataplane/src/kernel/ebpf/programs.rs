@@ -5,13 +5,8 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use aya::maps::{Map, MapError, ProgramArray};
-use aya::programs::links::Link as _;
-use aya::programs::tc::{
-    NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact,
-};
 use aya::programs::{
-    CgroupSockAddr, Program, ProgramError, ProgramType, SchedClassifier, TcAttachType, TestRun as _,
-    TestRunOptions,
+    CgroupSockAddr, Program, ProgramError, ProgramType, SchedClassifier, TestRun as _, TestRunOptions,
 };
 use aya::sys::{BpfHelper, is_helper_supported};
 use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
@@ -46,17 +41,13 @@ const SKB_INGRESS_INTERFACE: usize = 36;
 const SKB_INTERFACE: usize = 40;
 const SKB_LENGTH: usize = 192;
 
-/// Where the classic filters of shunt are, among those of others.
-const PRIORITY: u16 = 0x5347;
-const HANDLE: TcHandle = TcHandle::new(0, 1);
-
 /// Why programs could not be loaded or attached.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ProgramsError {
     /// The kernel refused a map of the object, or the object is damaged.
     #[error("cannot load the BPF object")]
     Object(#[from] EbpfError),
-    /// The kernel refused a program or a classic filter.
+    /// The kernel refused a program.
     #[error("program {name}")]
     Program {
         name: &'static str,
@@ -204,43 +195,6 @@ impl Programs {
         data.truncate(usize::try_from(result.data_size_out).unwrap_or(usize::MAX));
         let verdict = result.return_value.cast_signed();
         Ok(Outcome { verdict, packet: data, mark: get(&context_out, SKB_MARK) })
-    }
-
-    /// Attaches a classic filter, for kernels without tcx. It replaces an earlier one of shunt and stays when the agent
-    /// ends.
-    pub(super) fn attach_filter(
-        &mut self,
-        name: &'static str,
-        interface: &str,
-        kind: TcAttachType,
-    ) -> Result<(), ProgramsError> {
-        let failed = |source: ProgramError| ProgramsError::Program { name, source };
-        match qdisc_add_clsact(interface) {
-            Ok(()) | Err(TcError::AlreadyAttached) => {}
-            Err(error) => return Err(failed(error.into())),
-        }
-        let program = self.classifier(name)?;
-        let options = NlOptions { priority: PRIORITY, handle: HANDLE, ..NlOptions::default() };
-        let link = match program.attach_with_options(interface, kind, TcAttachOptions::Netlink(options)) {
-            Ok(link) => link,
-            // Ours from before: replaced.
-            Err(_exists) => {
-                let old = SchedClassifierLink::attached(interface, kind, PRIORITY, HANDLE, None)
-                    .map_err(|error| failed(TcError::IoError(error).into()))?;
-                program.attach_to_link(old).map_err(failed)?
-            }
-        };
-        let link = program.take_link(link).map_err(failed)?;
-        std::mem::forget(link);
-        Ok(())
-    }
-
-    /// Removes the classic filters of shunt from an interface; none there is not an error.
-    pub(super) fn detach_filter(interface: &str, kind: TcAttachType) {
-        if let Ok(link) = SchedClassifierLink::attached(interface, kind, PRIORITY, HANDLE, None) {
-            // An interface without the filter says so with an error.
-            link.detach().unwrap_or_default();
-        }
     }
 }
 

@@ -16,6 +16,7 @@ use shunt_abi::{backend, frontend};
 use shunt_abi::{backend::BackendValue, frontend::FrontendValue};
 
 use super::ids::{Id, Ids};
+use super::masquerade::Need;
 use super::ranges::Ranges;
 use super::write::{Destination, SourceRange, Step, Writes};
 use crate::domain::IpFamily;
@@ -76,8 +77,8 @@ pub(super) struct Service {
     /// How many of the values are in the model's sum.
     pub(super) counted: usize,
     pub(super) source_ranges: BTreeSet<IpNet>,
-    /// Some of its packets need the masquerade rule.
-    pub(super) masquerades: bool,
+    /// Whether some of its packets need the masquerade rule.
+    pub(super) masquerades: Need,
 }
 
 impl Service {
@@ -100,7 +101,8 @@ impl Service {
             }
         }
         self.release_backends(&flags, resources, writes, now);
-        self.masquerades = self.frontends.values().any(|spec| needs_masquerade(spec, around));
+        let needs = self.frontends.values().map(|spec| needs_masquerade(spec, around));
+        self.masquerades = needs.max().unwrap_or_default();
         Ok(())
     }
 
@@ -300,9 +302,16 @@ fn masquerades_internally(spec: &FrontendSpec, around: &Surroundings) -> bool {
     family.is_some_and(|family| around.pods_are_known.contains(&family))
 }
 
-fn needs_masquerade(spec: &FrontendSpec, around: &Surroundings) -> bool {
+fn needs_masquerade(spec: &FrontendSpec, around: &Surroundings) -> Need {
     let flags = frontend_flags(spec, around);
     let backends = spec.inside.backends();
-    flags & frontend::MASQUERADE_ALL != 0 && !backends.is_empty()
-        || flags & frontend::MASQUERADE_REMOTE != 0 && backends.iter().any(|chosen| !chosen.local)
+    let has_remote = flags & frontend::MASQUERADE_REMOTE != 0 && backends.iter().any(|chosen| !chosen.local);
+    if flags & frontend::MASQUERADE_ALL != 0 && !backends.is_empty() {
+        Need::Always
+    } else if has_remote {
+        // Clients from outside come to external addresses; to cluster IPs they seldom do.
+        if spec.policy == Policy::Internal { Need::OnDemand } else { Need::Always }
+    } else {
+        Need::None
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::order::Order;
 use crate::domain::LocalDetector;
 use crate::plan::PerFamily;
 
@@ -16,6 +17,23 @@ pub enum Sockets {
     Off,
 }
 
+/// How packet programs get onto interfaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attaching {
+    /// Where among the tcx programs of others.
+    pub order: Order,
+    /// Classic filters although the kernel has tcx.
+    pub only_filters: bool,
+    /// Priority of classic filters among those of others; the lowest runs first.
+    pub filter_priority: u16,
+}
+
+impl Default for Attaching {
+    fn default() -> Self {
+        Self { order: Order::default(), only_filters: false, filter_priority: super::classic::PRIORITY }
+    }
+}
+
 /// Settings of the eBPF dataplane; they do not change while the agent runs.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -25,6 +43,8 @@ pub struct Settings {
     pub bpffs_root: PathBuf,
     /// Whose sockets are balanced.
     pub sockets: Sockets,
+    /// How packet programs get onto interfaces.
+    pub attaching: Attaching,
     /// How local pods are told from other clients.
     pub detectors: PerFamily<LocalDetector>,
     /// The packet mark bit that asks for masquerading.
@@ -48,6 +68,7 @@ impl Settings {
             cgroup_root: "/".into(),
             bpffs_root: "/".into(),
             sockets,
+            attaching: Attaching::default(),
             detectors: PerFamily::default(),
             masquerade_mark: 0x4000,
             masquerade_all: false,

@@ -2,34 +2,39 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::Instant;
 
 use shunt_abi::config::Config;
 use shunt_abi::known::Role;
+use tokio::sync::Notify;
 
 use super::attachments::Attachments;
-use super::interfaces::LinkMonitor;
 use super::maps::Maps;
+use super::masquerade::{Masquerade, Signals};
 use super::model::Model;
 use super::words;
 use super::worker::{Tally, unpoisoned};
 use super::write::Destination;
+use crate::domain::IpFamily;
 use crate::kernel::monitor::current_addresses;
-
-/// The watcher looks at least this often whether it is still wanted.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// The maps, what they hold, and what is attached.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) maps: Maps,
     attachments: Mutex<Attachments>,
+    masquerade: Mutex<Masquerade>,
     state: Mutex<State>,
     /// Held while the configuration is read and written back.
     config: Mutex<()>,
     /// Pods that opted out and have no cgroup.
     not_found: Mutex<Vec<Arc<str>>>,
+    /// Programs are attached to sockets.
+    sockets: AtomicBool,
+    /// Signalled when what this dataplane owns was changed by others.
+    drifted: OnceLock<Arc<Notify>>,
     pub(super) tally: Tally,
 }
 
@@ -43,10 +48,13 @@ pub(super) struct State {
 }
 
 impl Shared {
-    pub(super) fn new(maps: Maps, attachments: Attachments) -> Self {
+    pub(super) fn new(maps: Maps, attachments: Attachments, masquerade: Masquerade) -> Self {
         Self {
             maps,
             attachments: Mutex::new(attachments),
+            masquerade: Mutex::new(masquerade),
+            sockets: AtomicBool::new(false),
+            drifted: OnceLock::new(),
             state: Mutex::new(State::default()),
             config: Mutex::new(()),
             not_found: Mutex::default(),
@@ -56,6 +64,25 @@ impl Shared {
 
     pub(super) fn attachments(&self) -> MutexGuard<'_, Attachments> {
         unpoisoned(self.attachments.lock())
+    }
+
+    pub(super) fn masquerade(&self) -> MutexGuard<'_, Masquerade> {
+        unpoisoned(self.masquerade.lock())
+    }
+
+    /// What the masquerade rule and the programs tell each other by.
+    pub(super) const fn signals(&self) -> Signals<'_> {
+        Signals { config: &self.maps.config, held: &self.config, counters: &self.maps.counters }
+    }
+
+    /// Notes whether programs are attached to sockets, and so should stay there.
+    pub(super) fn set_sockets(&self, attached: bool) {
+        self.sockets.store(attached, Ordering::Relaxed);
+    }
+
+    /// Has `drifted` signalled from now on; only the first is.
+    pub(super) fn tell_of_drift(&self, drifted: Arc<Notify>) {
+        self.drifted.get_or_init(|| drifted);
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -107,8 +134,47 @@ impl Shared {
             .try_for_each(|address| self.maps.set_known(Role::Node, Destination::whole(*address), known))
     }
 
+    /// Links, filters and the masquerade rule that are not there any more.
+    pub(super) fn missing(&self) -> std::io::Result<usize> {
+        let masquerade = self.masquerade();
+        let mut missing = 0;
+        for family in IpFamily::ALL {
+            missing += usize::from(masquerade.differs(family)?);
+        }
+        drop(masquerade);
+        Ok(missing + self.attachments().missing(self.sockets.load(Ordering::Relaxed)))
+    }
+
+    /// Tells the agent if something was taken away.
+    pub(super) fn check(&self) {
+        match self.missing() {
+            Ok(0) => {}
+            Ok(_) => {
+                if let Some(drifted) = self.drifted.get() {
+                    drifted.notify_one();
+                }
+            }
+            Err(error) => tracing::warn!("looking for what others have removed: {error}"),
+        }
+    }
+
+    /// Begins to masquerade if there are clients who need it.
+    pub(super) fn look_for_masquerading(&self) {
+        if let Err(error) = self.masquerade().look(self.signals()) {
+            tracing::warn!("beginning to masquerade: {}", words(&error));
+        }
+    }
+
+    /// Ends masquerading that began with a client, if there are no such connections any more.
+    pub(super) fn end_masquerading(&self, family: IpFamily, connections: u64) {
+        let ended = self.masquerade().idle(family, connections, Instant::now(), self.signals());
+        if let Err(error) = ended {
+            tracing::warn!("ending to masquerade: {}", words(&error));
+        }
+    }
+
     /// Takes in what became of interfaces and addresses.
-    fn look(&self) {
+    pub(super) fn look(&self) {
         if let Err(error) = self.attachments().sync(&self.maps.interfaces) {
             tracing::warn!("attaching to interfaces: {}", words(&error));
         }
@@ -134,23 +200,5 @@ impl Shared {
             *model = None;
         }
         outcome
-    }
-}
-
-/// Looks again whenever interfaces or addresses change, until `shared` is gone.
-pub(super) fn watch(monitor: &LinkMonitor, shared: &Weak<Shared>) {
-    loop {
-        let noticed = monitor.wait(LOOK);
-        let Some(shared) = Weak::upgrade(shared) else { return };
-        match noticed {
-            Ok(true) => shared.look(),
-            Ok(false) => {}
-            Err(error) => {
-                tracing::warn!("watching interfaces: {error}");
-                std::thread::sleep(LOOK);
-                shared.look();
-            }
-        }
-        drop::<Arc<Shared>>(shared);
     }
 }

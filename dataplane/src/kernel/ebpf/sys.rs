@@ -4,7 +4,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -17,7 +17,9 @@ enum Command {
     MapNextKey = 4,
     ObjectPin = 6,
     ObjectGet = 7,
+    ProgramById = 13,
     Info = 15,
+    ProgramQuery = 16,
     LookupBatch = 24,
     UpdateBatch = 26,
     LinkCreate = 28,
@@ -117,18 +119,89 @@ pub(super) enum LinkTarget<'a> {
     Cgroup(BorrowedFd<'a>),
 }
 
-/// Attaches behind the programs that are there already.
+/// Where among the programs that are there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// After all of them.
+    End,
+    /// Before all of them.
+    Start,
+    /// Before the program with this id.
+    Before(u32),
+    /// After the program with this id.
+    After(u32),
+}
+
+impl Place {
+    /// `BPF_F_BEFORE`, `BPF_F_AFTER` and `BPF_F_ID`, and the program that they refer to.
+    const fn anchor(self) -> (u32, u32) {
+        const BEFORE: u32 = 1 << 3;
+        const AFTER: u32 = 1 << 4;
+        const BY_ID: u32 = 1 << 5;
+        match self {
+            Self::End => (0, 0),
+            Self::Start => (BEFORE, 0),
+            Self::Before(program) => (BEFORE | BY_ID, program),
+            Self::After(program) => (AFTER | BY_ID, program),
+        }
+    }
+}
+
+/// Attaches among the programs that are there already; behind all of them to a cgroup.
 pub(super) fn link_create(
     program: BorrowedFd<'_>,
     target: LinkTarget<'_>,
     kind: AttachType,
+    place: Place,
 ) -> io::Result<OwnedFd> {
     let target = match target {
         LinkTarget::Interface(index) => index,
         LinkTarget::Cgroup(directory) => directory.as_raw_fd().cast_unsigned(),
     };
-    let mut attribute = Attribute::new().fd(0, program).u32(4, target).u32(8, kind as u32);
-    attribute.call_for_fd(Command::LinkCreate)
+    let (flags, anchor) = place.anchor();
+    let attribute = Attribute::new().fd(0, program).u32(4, target).u32(8, kind as u32);
+    attribute.u32(12, flags).u32(16, anchor).call_for_fd(Command::LinkCreate)
+}
+
+/// A program at an interface, and the link that holds it there (0 for none).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Attached {
+    pub(super) program: u32,
+    pub(super) link: u32,
+}
+
+/// The programs at an interface by tcx, in the order in which they run.
+pub(super) fn attached(interface: u32, kind: AttachType) -> io::Result<Vec<Attached>> {
+    /// `BPF_MPROG_MAX`: the kernel allows no more.
+    const MOST: usize = 64;
+    let mut programs = [0_u32; MOST];
+    let mut links = [0_u32; MOST];
+    let mut attribute = Attribute::new()
+        .u32(0, interface)
+        .u32(4, kind as u32)
+        .pointer(16, programs.as_mut_ptr())
+        .u32(24, u32::try_from(MOST).unwrap_or(0))
+        .pointer(40, links.as_mut_ptr());
+    if !present(attribute.call(Command::ProgramQuery))? {
+        return Ok(Vec::new());
+    }
+    let count = usize::try_from(attribute.read_u32(24)).unwrap_or(0);
+    let pairs = programs.iter().zip(&links).take(count);
+    Ok(pairs.map(|(program, link)| Attached { program: *program, link: *link }).collect())
+}
+
+/// Name of a program, as much of it as the kernel keeps (15 bytes).
+pub(super) fn program_name(id: u32) -> io::Result<String> {
+    /// Where `struct bpf_prog_info` has the name.
+    const NAME: std::ops::Range<usize> = 64..80;
+    let program = Attribute::new().u32(0, id).call_for_fd(Command::ProgramById)?;
+    let mut info = [0_u8; 256];
+    let length = u32::try_from(size_of_val(&info)).unwrap_or(0);
+    let mut attribute = Attribute::new().fd(0, program.as_fd()).u32(4, length).pointer(8, info.as_mut_ptr());
+    attribute.call(Command::Info)?;
+    let name = info.get(NAME).unwrap_or_default();
+    let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+    Ok(String::from_utf8_lossy(name).into_owned())
 }
 
 /// Replaces the program behind a link, atomically.
@@ -154,16 +227,24 @@ pub(super) fn map_info(map: BorrowedFd<'_>) -> io::Result<MapInfo> {
     Ok(MapInfo { key_size, value_size, max_entries })
 }
 
-/// What a link is attached to: the index of an interface (0 once it is gone) or the id of a cgroup.
-pub(super) fn link_target(link: BorrowedFd<'_>, kind: AttachType) -> io::Result<u64> {
+/// What the kernel says about a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LinkInfo {
+    pub(super) id: u32,
+    /// What it is attached to: the index of an interface or the id of a cgroup; 0 once that is gone, or the link was
+    /// detached by force.
+    pub(super) target: u64,
+}
+
+pub(super) fn link_info(link: BorrowedFd<'_>, kind: AttachType) -> io::Result<LinkInfo> {
     // `struct bpf_link_info`: type, id, prog_id, pad, then the union: ifindex, or the cgroup's id (64 bits).
     let mut info = [0_u32; 24];
     let length = u32::try_from(size_of_val(&info)).unwrap_or(0);
     Attribute::new().fd(0, link).u32(4, length).pointer(8, info.as_mut_ptr()).call(Command::Info)?;
-    let [_, _, _, _, low, high, ..] = info;
+    let [_, id, _, _, low, high, ..] = info;
     let is_interface = matches!(kind, AttachType::TcxIngress | AttachType::TcxEgress);
     let high = if is_interface { 0 } else { u64::from(high) };
-    Ok(high << 32 | u64::from(low))
+    Ok(LinkInfo { id, target: high << 32 | u64::from(low) })
 }
 
 /// Reads one element into `value`; false if there is none. The slices have the sizes of the map.

@@ -17,6 +17,7 @@ use super::maps::Maps;
 use super::shared::Shared;
 use super::sockets::{self, Connected};
 use super::{namespaces, words};
+use crate::domain::IpFamily;
 
 /// What the worker is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +83,9 @@ fn collect(
     let [four, six] = established;
     tally.flows4.store(four.flows, Ordering::Relaxed);
     tally.flows6.store(six.flows, Ordering::Relaxed);
+    let [opening_four, opening_six] = opening;
+    shared.end_masquerading(IpFamily::V4, four.masqueraded + opening_four.masqueraded);
+    shared.end_masquerading(IpFamily::V6, six.masqueraded + opening_six.masqueraded);
     let removed = established.iter().chain(&opening).map(|found| found.removed).sum();
     tally.collected.fetch_add(removed, Ordering::Relaxed);
     Ok(())

@@ -18,7 +18,7 @@ const RECEIVE_QUEUE: usize = 8 << 20;
 /// A dump is repeated at most this often when somebody changes the table meanwhile.
 const DUMP_ATTEMPTS: usize = 10;
 
-/// A blocking `NETLINK_NETFILTER` socket.
+/// A blocking netlink socket.
 #[derive(Debug)]
 pub struct Socket {
     fd: OwnedFd,
@@ -28,10 +28,18 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Opens a socket in the network namespace of the calling thread.
+    /// Opens a `NETLINK_NETFILTER` socket in the network namespace of the calling thread.
     pub fn netfilter() -> io::Result<Self> {
-        let flags = SockFlag::SOCK_CLOEXEC;
-        let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkNetFilter)?;
+        Self::open(SockProtocol::NetlinkNetFilter)
+    }
+
+    /// Opens a `NETLINK_ROUTE` socket in the network namespace of the calling thread.
+    pub fn route() -> io::Result<Self> {
+        Self::open(SockProtocol::NetlinkRoute)
+    }
+
+    fn open(protocol: SockProtocol) -> io::Result<Self> {
+        let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
         setsockopt(&fd, sockopt::RcvBufForce, &RECEIVE_QUEUE)?;
         // Errors come with a text and the offset of the attribute, and without a copy of the request.

@@ -6,6 +6,7 @@ use std::io;
 use super::encode::{self, expressions_into, protocol_family};
 use super::expression::{Expression, Rule};
 use super::operation::message;
+use super::watch::tells_of;
 use crate::domain::IpFamily;
 use crate::kernel::netlink::{Batch, Socket, Writer, find_text};
 
@@ -35,6 +36,11 @@ pub fn has_masquerade(socket: &mut Socket, family: IpFamily) -> io::Result<bool>
     Ok(rules_in(socket, family, MARK_TABLE)? == 1)
 }
 
+/// Whether a datagram of notifications tells that something of the table changed.
+pub fn tells_of_mark_table(datagram: &[u8]) -> bool {
+    tells_of(datagram, MARK_TABLE, None)
+}
+
 /// Whether the tables of the nftables dataplane are there, in either family.
 pub fn is_present() -> io::Result<bool> {
     let mut socket = Socket::netfilter()?;
@@ -49,7 +55,10 @@ pub fn is_present() -> io::Result<bool> {
 fn rules_in(socket: &mut Socket, family: IpFamily, table: &str) -> io::Result<usize> {
     const SUBSYSTEM: u16 = 10 << 8;
     let request = (SUBSYSTEM | message::GET_RULE, libc::NLM_F_DUMP);
-    socket.request(request, &[protocol_family(family), 0, 0, 0], |count: &mut usize, message| {
+    let mut wanted = vec![protocol_family(family), 0, 0, 0];
+    // Kernels that cannot look at one table only show all of them.
+    Writer::new(&mut wanted).text(1, table);
+    socket.request(request, &wanted, |count: &mut usize, message| {
         let attributes = message.payload.get(4..).unwrap_or_default();
         *count += usize::from(find_text(attributes, 1) == Some(table));
     })

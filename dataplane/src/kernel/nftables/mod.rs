@@ -59,6 +59,8 @@ mod watch;
 mod withdrawn;
 
 pub use dataplane::{Nftables, cleanup};
-pub use mark_table::{MARK_TABLE, has_masquerade, install_masquerade, is_present, remove_masquerade};
+pub use mark_table::{
+    MARK_TABLE, has_masquerade, install_masquerade, is_present, remove_masquerade, tells_of_mark_table,
+};
 pub use settings::Settings;
 pub use watch::Monitor;

@@ -47,12 +47,17 @@ impl Monitor {
 
 /// Whether a datagram tells of a change to one of our tables by another socket than `own`.
 fn is_foreign(datagram: &[u8], own: u32) -> bool {
+    tells_of(datagram, encode::TABLE, Some(own))
+}
+
+/// Whether a datagram tells of a change to a table of that name by another socket than `own`.
+pub(super) fn tells_of(datagram: &[u8], table: &str, own: Option<u32>) -> bool {
     /// In every kind of object, the first attribute is the name of the table.
     const TABLE: u16 = 1;
     const NEW_GENERATION: u16 = (10 << 8) | 15;
     Messages::new(datagram).any(|message| {
         message.kind != NEW_GENERATION
-            && message.port != own
-            && message.payload.get(4..).and_then(|bytes| find_text(bytes, TABLE)) == Some(encode::TABLE)
+            && Some(message.port) != own
+            && message.payload.get(4..).and_then(|bytes| find_text(bytes, TABLE)) == Some(table)
     })
 }

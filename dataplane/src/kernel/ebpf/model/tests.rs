@@ -16,6 +16,7 @@ use super::super::write::{Destination, Step, Writes};
 use super::samples::{carry_out, destination, frontend, ip, reached, spec};
 use super::{Capacities, Model};
 use crate::domain::{IpFamily, Protocol};
+use crate::kernel::ebpf::masquerade::Need;
 use crate::plan::{
     Change, Changes, Frontend, FrontendAddress, FrontendKind, FrontendSpec, Globals, Policy, Table, Target,
 };
@@ -193,11 +194,27 @@ fn the_masquerade_rule_is_needed_for_remote_backends_of_external_addresses_only(
     let mut lab = Lab::new();
     lab.change(frontend("192.0.2.1", 80), Some(external("web", &["10.0.0.1:80!"])));
     lab.change(frontend(VIP, 80), Some(spec("web", &["10.0.0.1:80"])));
-    assert!(!lab.model.masquerades(IpFamily::V4));
+    assert_eq!(lab.model.masquerades(IpFamily::V4), Need::None);
     lab.change(frontend("192.0.2.1", 80), Some(external("web", &["10.0.0.1:80"])));
-    assert!(lab.model.masquerades(IpFamily::V4) && !lab.model.masquerades(IpFamily::V6));
+    assert_eq!(lab.model.masquerades(IpFamily::V4), Need::Always);
+    assert_eq!(lab.model.masquerades(IpFamily::V6), Need::None);
     lab.change(frontend("192.0.2.1", 80), None);
-    assert!(!lab.model.masquerades(IpFamily::V4));
+    assert_eq!(lab.model.masquerades(IpFamily::V4), Need::None);
+}
+
+#[test]
+fn remote_backends_of_a_cluster_ip_need_the_rule_on_demand_where_pods_are_known() {
+    let mut lab = Lab::new();
+    lab.model.around.pods_are_known.insert(IpFamily::V4);
+    lab.change(frontend(VIP, 80), Some(spec("web", &["10.0.0.1:80!"])));
+    assert_eq!(lab.model.masquerades(IpFamily::V4), Need::None);
+    lab.change(frontend(VIP, 80), Some(spec("web", &["10.0.0.1:80!", "10.0.0.2:80"])));
+    assert_eq!(lab.model.masquerades(IpFamily::V4), Need::OnDemand);
+    lab.change(frontend("192.0.2.1", 80), Some(external("other", &["10.0.0.2:80"])));
+    assert_eq!(lab.model.masquerades(IpFamily::V4), Need::Always);
+    lab.change(frontend("192.0.2.1", 80), None);
+    lab.change(frontend(VIP, 80), None);
+    assert_eq!(lab.model.masquerades(IpFamily::V4), Need::None);
 }
 
 #[test]

@@ -1,0 +1,115 @@
+//! Many interfaces at once, and the order among programs of others.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use aya::programs::TcAttachType;
+use shunt::kernel::Dataplane as _;
+use shunt::kernel::ebpf::{Attaching, Ebpf, Order, Settings};
+
+use crate::fixtures::{dataplane, in_namespace, index_of, links, pins, run, settings, within};
+use crate::network::{VIP, add_pairs, ask, backend, pod, table};
+use crate::others::{Other, programs};
+
+/// Far longer than it takes: what is not there by then never comes.
+const LONG: Duration = Duration::from_mins(1);
+
+/// By links, or by filters for the moment.
+fn is_served(bpffs: &Path, interface: &str) -> bool {
+    let links = links(bpffs);
+    let index = index_of(interface);
+    ["ingress", "egress"].iter().all(|hook| {
+        links.contains(&format!("{hook}-{index}"))
+            || run(&format!("tc filter show dev {interface} {hook}")).contains(&format!("shunt_{hook}"))
+    })
+}
+
+/// Links that are pinned: names and inodes, which no other link gets.
+fn pinned(bpffs: &Path) -> BTreeSet<(String, u64)> {
+    let folder = pins(bpffs).join("links");
+    let inode = |name: &String| folder.join(name).metadata().unwrap().ino();
+    links(bpffs).into_iter().map(|name| (name.clone(), inode(&name))).collect()
+}
+
+#[test]
+fn many_interfaces_are_served_from_the_start_and_have_links_later() {
+    in_namespace(|bpffs| {
+        let _backend = backend();
+        add_pairs("some", 50);
+        let client = pod("client", "10.1.0");
+        let mut dataplane = dataplane(bpffs);
+        let start = Instant::now();
+        dataplane.restore(&table(true)).unwrap();
+        println!("103 interfaces were served after {:?}", start.elapsed());
+        assert_eq!(ask(&client, VIP).unwrap(), "10.1.0.2");
+        let pins = 2 * (1 + 1 + 1 + 100);
+        let settled = within(LONG, || links(bpffs).len() == pins && !run("tc qdisc show").contains("clsact"));
+        println!("all had links after another {:?}", settled.expect("links take the place of filters"));
+        assert_eq!(ask(&client, VIP).unwrap(), "10.1.0.2");
+        assert_eq!(dataplane.audit(&table(true)).unwrap(), 0);
+        drop(dataplane);
+        let before = pinned(bpffs);
+        let mut second = crate::fixtures::dataplane(bpffs);
+        let start = Instant::now();
+        second.restore(&table(true)).unwrap();
+        println!("the next agent had them all after {:?}", start.elapsed());
+        assert_eq!(pinned(bpffs), before, "the same links, with other programs behind them");
+        assert!(!run("tc qdisc show").contains("clsact"), "links are there: filters are not needed");
+        assert_eq!(ask(&client, VIP).unwrap(), "10.1.0.2");
+    });
+}
+
+#[test]
+fn interfaces_that_appear_in_a_burst_are_served_soon() {
+    in_namespace(|bpffs| {
+        let _backend = backend();
+        let mut dataplane = dataplane(bpffs);
+        dataplane.restore(&table(true)).unwrap();
+        add_pairs("burst", 25);
+        let client = pod("client", "10.1.0");
+        let took = within(LONG, || is_served(bpffs, "client")).expect("is served");
+        println!("the last of 51 interfaces in a burst was served {took:?} after it was set up");
+        assert_eq!(ask(&client, VIP).unwrap(), "10.1.0.2");
+        assert!(within(LONG, || (0..25).all(|number| is_served(bpffs, &format!("burst{number}")))).is_some());
+        assert!(within(LONG, || !run("tc qdisc show").contains("clsact")).is_some());
+        assert_eq!(dataplane.audit(&table(true)).unwrap(), 0);
+    });
+}
+
+#[test]
+fn programs_of_others_run_before_and_after_in_the_order_that_was_chosen() {
+    const IN: &str = "shunt_ingress";
+    const OUT: &str = "shunt_egress";
+    const OTHER: &str = Other::NAME;
+    in_namespace(|bpffs| {
+        let _backend = backend();
+        let client = pod("client", "10.1.0");
+        let mut other = Other::new();
+        other.attach_first("client");
+        for (order, incoming, outgoing) in [
+            ("outermost", [IN, OTHER], [OTHER, OUT]),
+            ("innermost", [OTHER, IN], [OUT, OTHER]),
+            ("first", [IN, OTHER], [OUT, OTHER]),
+            ("last", [OTHER, IN], [OTHER, OUT]),
+            ("before:shunt_clock", [IN, OTHER], [OUT, OTHER]),
+            ("after:shunt_clock", [OTHER, IN], [OTHER, OUT]),
+        ] {
+            let order: Order = order.parse().unwrap();
+            let attaching = Attaching { order: order.clone(), ..Attaching::default() };
+            let mut dataplane = Ebpf::new(Settings { attaching, ..settings(bpffs) }).unwrap();
+            dataplane.restore(&table(true)).unwrap();
+            assert_eq!(programs("client", TcAttachType::Ingress), incoming, "{order}");
+            assert_eq!(programs("client", TcAttachType::Egress), outgoing, "{order}");
+            let before = other.last_seen();
+            assert_eq!(ask(&client, VIP).unwrap(), "10.1.0.2");
+            assert!(other.last_seen() > before, "{order}: every program has the packets");
+        }
+        let mut behind = Other::new();
+        behind.attach_last("client");
+        let before = other.last_seen();
+        assert_eq!(ask(&client, VIP).unwrap(), "10.1.0.2");
+        assert!(other.last_seen() > before && behind.last_seen() > 0);
+    });
+}
