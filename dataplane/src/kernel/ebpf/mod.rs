@@ -44,6 +44,8 @@ mod namespaces;
 mod node_config;
 mod opt_outs;
 mod order;
+#[cfg(feature = "program-log")]
+mod program_log;
 mod programs;
 mod ranges;
 mod retire;

@@ -97,6 +97,8 @@ impl Programs {
         }
         // Last, because it takes the array out of the object, where programs that are loaded find it.
         programs.load_tails()?;
+        #[cfg(feature = "program-log")]
+        super::program_log::follow(&mut programs.object);
         Ok(programs)
     }
 
