@@ -212,6 +212,17 @@ impl Lab {
         }
     }
 
+    /// Lets packets between the outsider and the first pod be as long as packets can be.
+    pub(crate) fn widen(&self) {
+        let prefix = &self.namespaces.0;
+        for link in ["up0", "pod5", "pod6", "cni0"] {
+            run(&format!("ip link set {link} mtu 65535"));
+        }
+        for role in ["a", "out"] {
+            run(&format!("ip -n {prefix}{role} link set eth0 mtu 65535"));
+        }
+    }
+
     /// Runs `body` somewhere else, in a thread.
     pub(crate) fn within<T: Send>(&self, place: Place, body: impl FnOnce() -> T + Send) -> T {
         let file = match place {

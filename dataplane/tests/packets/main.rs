@@ -25,4 +25,5 @@ mod speed;
 mod traffic;
 mod unanswered;
 mod untouched;
+mod wire;
 mod world;
