@@ -175,6 +175,7 @@ fn cut(world: &mut World, case: &Case, which: Option<usize>) -> (Vec<u8>, Outcom
     let first = fragments(&packet, 1, 800);
     enter_bytes(world, &first[0]);
     let last = enter_bytes(world, &first[1]);
+    whole_address(world, case);
     which.map_or(last, |which| enter_bytes(world, &fragments(&packet, 2, 800)[which]))
 }
 

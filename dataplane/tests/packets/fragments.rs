@@ -162,12 +162,20 @@ fn pass(world: &mut World, program: &str, parts: &[Vec<u8>], like: &Packet) -> P
     reassemble(&parts, like)
 }
 
+/// Nothing but Services is behind the frontend's address.
+fn make_cluster_ip(world: &mut World, frontend: &str) {
+    let address: std::net::SocketAddr = frontend.parse().unwrap();
+    let value = FrontendValue { flags: WHOLE_ADDRESS | INSIDE_REJECT, ..FrontendValue::default() };
+    world.put_frontend(address.ip(), 0, 0, value);
+}
+
 #[test]
 fn a_fragment_ahead_of_its_first_follows_the_last_packet_between_the_same_hosts() {
     for (client, frontend, backend) in FAMILIES {
         let mut world = World::new();
         world.configure(|config| config.flags |= COUNT_SERVICES);
         world.service(frontend, UDP, &[backend]);
+        make_cluster_ip(&mut world, frontend);
         let sent = Packet { payload: vec![0xab; 3000], ..Packet::udp(client, frontend) };
         let to_backend = Packet { destination: backend.parse().unwrap(), ..sent.clone() };
         for identification in 1..4 {
@@ -191,15 +199,12 @@ fn the_repetition_of_a_packet_that_was_lost_to_disorder_gets_through() {
     for (client, frontend, backend) in FAMILIES {
         let mut world = World::new();
         world.service(frontend, UDP, &[backend]);
+        make_cluster_ip(&mut world, frontend);
         let sent = Packet { payload: vec![0xab; 2000], ..Packet::udp(client, frontend) };
         let mut parts = fragments(&sent, 1, 1000);
         parts.reverse();
-        // The address may be the node's own: what nothing is known of is left to the node.
-        for part in &parts[..2] {
-            let outcome = world.run(name::INGRESS_PROGRAM, part, FORWARDED);
-            assert_eq!((outcome.verdict, &outcome.bytes), (NEXT, part));
-        }
-        world.run(name::INGRESS_PROGRAM, &parts[2], FORWARDED);
+        let verdicts = parts.iter().map(|part| world.run(name::INGRESS_PROGRAM, part, FORWARDED).verdict);
+        assert_eq!(verdicts.collect::<Vec<_>>(), [DROP, DROP, NEXT]);
         let mut again = fragments(&sent, 2, 1000);
         again.reverse();
         let arrived = pass(&mut world, name::INGRESS_PROGRAM, &again, &sent);
@@ -208,7 +213,7 @@ fn the_repetition_of_a_packet_that_was_lost_to_disorder_gets_through() {
 }
 
 #[test]
-fn hosts_whose_last_packet_was_none_of_ours_are_left_alone() {
+fn disorder_at_an_address_that_others_may_have_too_is_left_to_them() {
     for (client, frontend, backend) in FAMILIES {
         let mut world = World::new();
         world.service(frontend, UDP, &[backend]);
@@ -216,12 +221,54 @@ fn hosts_whose_last_packet_was_none_of_ours_are_left_alone() {
         pass(&mut world, name::INGRESS_PROGRAM, &fragments(&ours, 1, 1000), &ours);
         let other =
             Packet { payload: vec![0xab; 2000], ..Packet::udp(client, &frontend.replace(":80", ":53")) };
-        for (identification, reverse) in [(2, false), (3, true)] {
+        let mut parts = fragments(&other, 2, 1000);
+        parts.reverse();
+        assert_eq!(pass(&mut world, name::INGRESS_PROGRAM, &parts, &other), other);
+    }
+}
+
+#[test]
+fn what_a_backend_sends_past_the_frontend_is_left_alone_in_disorder_too() {
+    for (client, frontend, backend) in FAMILIES {
+        let mut world = World::new();
+        world.service(frontend, UDP, &[backend]);
+        let sent = Packet { payload: vec![0xab; 2000], ..Packet::udp(client, frontend) };
+        let arrived = pass(&mut world, name::INGRESS_PROGRAM, &fragments(&sent, 1, 1000), &sent);
+        let answer = arrived.reply();
+        assert_eq!(pass(&mut world, name::EGRESS_PROGRAM, &fragments(&answer, 1, 1000), &sent), sent.reply());
+        let other =
+            Packet { payload: vec![0xab; 2000], ..Packet::udp(&backend.replace(":8080", ":99"), client) };
+        for (identification, is_reversed) in [(2, false), (3, true)] {
             let mut parts = fragments(&other, identification, 1000);
-            if reverse {
+            if is_reversed {
                 parts.reverse();
             }
-            assert_eq!(pass(&mut world, name::INGRESS_PROGRAM, &parts, &other), other);
+            assert_eq!(pass(&mut world, name::EGRESS_PROGRAM, &parts, &other), other);
+        }
+    }
+}
+
+#[test]
+fn replies_to_masqueraded_packets_are_not_taken_for_those_to_the_nodes_own() {
+    for (_, frontend, backend) in FAMILIES {
+        let node = if backend.starts_with('[') { "[2001:db8::2]:40000" } else { "192.0.2.2:40000" };
+        let mut world = World::new();
+        world.service(frontend, UDP, &[backend]);
+        world.node_address(node.rsplit_once(':').unwrap().0.trim_matches(['[', ']']));
+        world.host_egress(&Packet::udp(node, frontend));
+        let own = Packet { payload: vec![0xab; 2000], ..Packet::udp(backend, node) };
+        let answered: Vec<_> = fragments(&own, 1, 1000)
+            .iter()
+            .map(|part| world.run(name::INGRESS_PROGRAM, part, FORWARDED).bytes)
+            .collect();
+        assert_eq!(reassemble(&answered, &own).source, frontend.parse().unwrap());
+        let masqueraded = Packet { destination: node.replace(":40000", ":50000").parse().unwrap(), ..own };
+        for (identification, is_reversed) in [(2, false), (3, true)] {
+            let mut parts = fragments(&masqueraded, identification, 1000);
+            if is_reversed {
+                parts.reverse();
+            }
+            assert_eq!(pass(&mut world, name::INGRESS_PROGRAM, &parts, &masqueraded), masqueraded);
         }
     }
 }

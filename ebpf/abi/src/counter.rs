@@ -14,6 +14,9 @@ macro_rules! counters {
             /// Every counter, in the order of their indexes.
             pub const ALL: &'static [Self] = &[$(Self::$name),+];
 
+            /// The names of all, likewise.
+            pub(crate) const LABELS: &'static [&'static str] = &[$($label),+];
+
             /// Name in metrics and dumps.
             pub const fn label(self) -> &'static str {
                 match self { $(Self::$name => $label),+ }

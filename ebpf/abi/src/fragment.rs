@@ -1,7 +1,7 @@
 //! Fragments: what became of the first one, which alone has ports, for those that follow.
 //!
-//! One that comes before its first is treated like the last fragmented packet between the same two hosts
-//! ([`LATEST`]), if that was a moment ago.
+//! One that comes before its first, to a cluster IP or forwarded from a backend, is treated like the last fragmented
+//! packet between the same two hosts ([`LATEST`]), if that was a moment ago.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 

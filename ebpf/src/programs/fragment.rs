@@ -3,6 +3,7 @@
 //! Nobody can hold a packet back here. So one that comes before its first is treated like the last fragmented packet
 //! between the same hosts, which most often is of the same flow. If it is not, the packet is lost, as it would be
 //! without; but its first fragment is then the last one seen, so the one that the sender repeats gets through.
+//! Not so what comes to this node itself: it may be the node's own, or the reply to a connection that is masqueraded.
 
 use aya_ebpf::bindings::{
     BPF_ANY,
@@ -84,9 +85,13 @@ struct Found<F: Family> {
 
 #[inline]
 fn find<F: Family>(work: &Work<F>, direction: u8) -> Option<Found<F>> {
-    if let Some(first) = get::<F>(&F::fragment_key(&work.packet, direction)) {
-        return Some(Found { first, is_early: false });
-    }
+    let first = get::<F>(&F::fragment_key(&work.packet, direction))?;
+    Some(Found { first, is_early: false })
+}
+
+/// What is known of a packet of which no fragment was seen.
+#[inline]
+fn guess<F: Family>(work: &Work<F>, direction: u8) -> Option<Found<F>> {
     let first = get::<F>(&latest(&work.packet, direction))?;
     Some(Found { first, is_early: true })
 }
@@ -111,15 +116,28 @@ fn count<F: Family>(skb: Skb, found: &Found<F>) {
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "only a program's own body may continue in another")]
 pub(super) fn later_ingress<F: Family>(skb: Skb, work: &mut Work<F>) -> i32 {
-    if let Some(found) = find(work, FORWARD) {
+    let is_service = is_cluster_ip(work);
+    let found = find(work, FORWARD).or_else(|| if is_service { guess(work, FORWARD) } else { None });
+    if let Some(found) = found {
         return follow(skb, work, &found);
     }
-    let Some(found) = find(work, REVERSE) else { return without_first(work) };
+    if is_service {
+        return count::drop(Counter::DropFragment);
+    }
+    match find(work, REVERSE) {
+        Some(found) => to_this_node(skb, work, &found),
+        None => TCX_NEXT,
+    }
+}
+
+/// A fragment of a reply that this node itself, or the backend itself, gets.
+#[inline]
+fn to_this_node<F: Family>(skb: Skb, work: &mut Work<F>, found: &Found<F>) -> i32 {
     if found.first.flags() & u32::from(HAIRPIN) != 0 {
-        return to_itself(skb, work, &found);
+        return to_itself(skb, work, found);
     }
     if found.first.flags() & u32::from(HOST_CLIENT) != 0 {
-        return replace_source(skb, work, &found);
+        return replace_source(skb, work, found);
     }
     TCX_NEXT
 }
@@ -128,10 +146,12 @@ pub(super) fn later_ingress<F: Family>(skb: Skb, work: &mut Work<F>) -> i32 {
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "only a program's own body may continue in another")]
 pub(super) fn later_egress<F: Family>(skb: Skb, work: &mut Work<F>) -> i32 {
-    if let Some(found) = find(work, REVERSE) {
+    let is_forwarded = skb.ingress_interface() != 0;
+    let found = find(work, REVERSE).or_else(|| if is_forwarded { guess(work, REVERSE) } else { None });
+    if let Some(found) = found {
         return replace_source(skb, work, &found);
     }
-    if skb.ingress_interface() != 0 {
+    if is_forwarded {
         return TCX_NEXT;
     }
     match find(work, FORWARD) {
@@ -196,14 +216,10 @@ fn replace_source<F: Family>(skb: Skb, work: &Work<F>, found: &Found<F>) -> i32 
     TCX_NEXT
 }
 
-/// A fragment of which nothing is known. Nothing but Services is behind a cluster IP, so there it cannot be right.
+/// Whether nothing but Services is behind the address that the packet goes to.
 #[inline(never)]
-fn without_first<F: Family>(work: &Work<F>) -> i32 {
-    if !family::to_frontend_address(&work.packet.tuple) {
-        return TCX_NEXT;
-    }
-    match F::frontend(work.packet.tuple.destination, 0, 0) {
-        Some(address) if address.flags & INSIDE_REJECT != 0 => count::drop(Counter::DropFragment),
-        _ => TCX_NEXT,
-    }
+fn is_cluster_ip<F: Family>(work: &Work<F>) -> bool {
+    family::to_frontend_address(&work.packet.tuple)
+        && F::frontend(work.packet.tuple.destination, 0, 0)
+            .is_some_and(|address| address.flags & INSIDE_REJECT != 0)
 }
