@@ -11,8 +11,12 @@ use super::node::{Client, NAME, Scene};
 use crate::lab::{Dial, Outcome, Protocol};
 use crate::stage::{Endpoint, Slice, service};
 
-/// Emulation is slow, and so is the first answer of an agent that reads the kernel's type information.
-const PATIENCE: Duration = Duration::from_secs(40);
+/// Emulation is slow, more so on a busy host.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Nothing is lost between namespaces: an answer comes, or something is wrong.
+const CALM: Duration = Duration::from_secs(10);
+/// For those asked before they have to answer.
+const ANSWER: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(100);
 /// So often that with two backends both are all but sure to answer once.
 const OFTEN: usize = 16;
@@ -93,11 +97,11 @@ fn at(address: &str, port: u16) -> SocketAddr {
 }
 
 fn tcp(address: &str, port: u16) -> Dial {
-    Dial::new(Protocol::Tcp, at(address, port)).patience(Duration::from_secs(3))
+    Dial::new(Protocol::Tcp, at(address, port)).patience(CALM)
 }
 
 fn udp(address: &str) -> Dial {
-    Dial::new(Protocol::Udp, at(address, 53)).patience(Duration::from_secs(3))
+    Dial::new(Protocol::Udp, at(address, 53)).patience(CALM)
 }
 
 fn unconnected(address: &str) -> Dial {
@@ -121,7 +125,7 @@ fn wait_for(
     let started = Instant::now();
     loop {
         scene.check_agent()?;
-        let found = scene.answering(from, &dial.clone().patience(Duration::from_secs(1)), 1);
+        let found = scene.answering(from, &dial.clone().patience(ANSWER), 1);
         match found {
             Ok(found) if right(&found) => return Ok(found),
             found if started.elapsed() > PATIENCE => bail!("still: {found:?}"),

@@ -15,7 +15,8 @@ use crate::{process, workspace::Workspace};
 
 /// Programs of this machine that agent and guest call.
 const TOOLS: [&str; 5] = ["ip", "nft", "tc", "setpriv", "env"];
-const PROGRAMS: [&str; 2] = ["shunt", "guest"];
+/// Programs of the repository, below the folder of what cargo builds.
+const PROGRAMS: [&str; 2] = ["release/shunt", "debug/guest"];
 const OBJECTS: [&str; 2] = ["shunt-datapath", "shunt-probe"];
 /// Where the guest mounts something, or puts files.
 const FOLDERS: [&str; 6] = ["dev", "proc", "sys", "tmp", "run", "etc"];
@@ -38,11 +39,13 @@ impl Userland {
             userland.0.insert(folder.to_owned(), Entry::Folder);
         }
         userland.0.insert("dev/console".to_owned(), Entry::Device { major: CONSOLE.0, minor: CONSOLE.1 });
-        let built = std::env::current_exe().context("cannot tell where this program is")?;
-        let built = built.parent().context("this program is in an odd place")?.to_owned();
+        // This program is at target/debug/xtask, wherever target/ is.
+        let this = std::env::current_exe().context("cannot tell where this program is")?;
+        let built = this.ancestors().nth(2).context("this program is in an odd place")?;
         for program in PROGRAMS {
+            let name = program.rsplit('/').next().unwrap_or(program);
             let stripped = strip(&built.join(program), workspace)?;
-            userland.add_program(&format!("bin/{program}"), &stripped)?;
+            userland.add_program(&format!("bin/{name}"), &stripped)?;
         }
         for tool in TOOLS {
             let path = process::find(tool).with_context(|| format!("there is no program {tool}"))?;

@@ -18,10 +18,10 @@ use super::{
 };
 use crate::process;
 
-/// For everything; emulated, it takes a minute on an idle machine.
-const PATIENCE: Duration = Duration::from_mins(6);
+/// For everything; emulated, it takes a minute on an idle machine. A busy one may take ten times as long.
+const PATIENCE: Duration = Duration::from_mins(12);
 /// Between two lines of the report: the kernel boots, or a check waits for what does not come.
-const SILENCE: Duration = Duration::from_mins(3);
+const SILENCE: Duration = Duration::from_mins(4);
 const MEMORY: &str = "1536M";
 /// Words before `--` that the kernel does not know become the environment of the first process, those after it its
 /// arguments.
