@@ -26,17 +26,7 @@ const MEANING: u32 = 4;
 
 /// Names the folder of the pinned maps: programs and agent of different versions never share a map. (Counters are told
 /// by their place, so their names count.)
-pub const LAYOUT_VERSION: u32 = fold(&[COUNTERS, TYPES]);
-
-#[expect(clippy::indexing_slicing, reason = "the compiler evaluates it")]
-const COUNTERS: &[&str] = &{
-    let (mut labels, mut index) = ([""; Counter::ALL.len()], 0);
-    while index < labels.len() {
-        labels[index] = Counter::ALL[index].label();
-        index += 1;
-    }
-    labels
-};
+pub const LAYOUT_VERSION: u32 = fold(&[Counter::LABELS, TYPES]);
 
 const TYPES: &[&str] = &[
     AffinityKey4::DESCRIPTION,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use shunt_abi::address::UDP;
 use shunt_abi::config::{Config, Range4, Range6};
+use shunt_abi::flow::FORWARD;
 
 use super::attachments::detach_sockets;
 use super::cleanup::cleanup;
@@ -52,7 +53,7 @@ pub fn retire(bpffs_root: &Path, tcp_idle_seconds: u64) -> io::Result<()> {
 }
 
 /// Nothing is a frontend any more, and no address is dropped. Flows of datagrams begin anew at once, because nobody
-/// looks after their backends any more.
+/// looks after their backends any more; replies that are under way are still turned back.
 fn take_no_more(maps: &Maps) -> Result<(), MapError> {
     let config = maps.config.get(&0)?.unwrap_or_default();
     let none = Config::default();
@@ -60,10 +61,10 @@ fn take_no_more(maps: &Maps) -> Result<(), MapError> {
     maps.config.set(&0, &Config { services4, services6, ..config })?;
     remove_if(&maps.frontends4, |_| true)?;
     remove_if(&maps.frontends6, |_| true)?;
-    remove_if(&maps.flows4, |key| key.protocol == UDP)?;
-    remove_if(&maps.flows6, |key| key.protocol == UDP)?;
-    remove_if(&maps.opening4, |key| key.protocol == UDP)?;
-    remove_if(&maps.opening6, |key| key.protocol == UDP)
+    remove_if(&maps.flows4, |key| key.protocol == UDP && key.direction == FORWARD)?;
+    remove_if(&maps.flows6, |key| key.protocol == UDP && key.direction == FORWARD)?;
+    remove_if(&maps.opening4, |key| key.protocol == UDP && key.direction == FORWARD)?;
+    remove_if(&maps.opening6, |key| key.protocol == UDP && key.direction == FORWARD)
 }
 
 fn remove_if<K: super::map::Plain, V: super::map::Plain>(
