@@ -2,8 +2,8 @@
 //!
 //! [`lab`] makes namespaces, links and the sockets inside them; [`flows`] runs packet-flow cases (`tests/data/`)
 //! against a running agent, [`stage`] puts up a small cluster with an agent on each node, [`agent`] one with an API
-//! server, [`demo`] is `cargo xtask demo`, [`mod@bench`] is `cargo xtask bench`, [`guest`] what runs in the
-//! virtual machines of `cargo xtask kernels`. Everything here needs root: without it tests
+//! server, in each [`Mode`]; [`demo`] is `cargo xtask demo`, [`mod@bench`] is `cargo xtask bench`, [`guest`] what runs in
+//! the virtual machines of `cargo xtask kernels`. Everything here needs root: without it tests
 //! fail, they are never skipped.
 
 pub mod agent;
@@ -13,4 +13,7 @@ pub mod demo;
 pub mod flows;
 pub mod guest;
 pub mod lab;
+pub mod mode;
 pub mod stage;
+
+pub use mode::Mode;

@@ -1,7 +1,8 @@
 //! kube-proxy's packet-flow tables, and cases of our own, as real packets.
 //!
 //! Each case of `tests/data/cases` and `tests/data/cases-own` is a test of its
-//! own. Needs root, iproute2 and the built agent. See `tests/data/README.md`
+//! own in each mode: `nftables/NAME`, `ebpf/NAME`, `per_packet/NAME`. Where the
+//! modes differ is said in `shunt_tests::mode`. Needs root, iproute2 and the built agent. See `tests/data/README.md`
 //! for the environment variables that are looked at.
 
 use std::env::var;
@@ -10,6 +11,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use libtest_mimic::{Arguments, Failed, Trial};
+use shunt_tests::Mode;
 use shunt_tests::flows::{AgentProgram, Backend, Case, FeedKind, Options, cases_in, run, shunt_program};
 
 /// Cases mostly wait, so more of them run at a time than there are processors.
@@ -38,8 +40,10 @@ fn trials() -> Result<Vec<Trial>> {
     for (folder, label, feed) in FOLDERS {
         let feed = wanted_feed.unwrap_or(feed);
         for case in cases_in(&data.join(folder), Backend::Nftables)? {
-            let name = case.name.clone();
-            trials.push(Trial::test(name, move || check(&case, feed)).with_kind(label));
+            for mode in Mode::ALL {
+                let (case, name) = (case.clone(), format!("{}/{}", mode.name(), case.name));
+                trials.push(Trial::test(name, move || check(&case, feed, mode)).with_kind(label));
+            }
         }
     }
     Ok(trials)
@@ -54,11 +58,9 @@ fn wanted_feed() -> Result<Option<FeedKind>> {
     }
 }
 
-fn check(case: &Case, feed: FeedKind) -> Result<(), Failed> {
-    let failures = shunt_program().and_then(|program| {
-        let mode = var("SHUNT_MODE").unwrap_or_else(|_unset| "nftables".to_owned());
-        run(case, &Options { feed, ..Options::new(AgentProgram::Agent(program), &mode) })
-    });
+fn check(case: &Case, feed: FeedKind, mode: Mode) -> Result<(), Failed> {
+    let failures = shunt_program()
+        .and_then(|program| run(case, &Options { feed, ..Options::new(AgentProgram::Agent(program), mode) }));
     match failures {
         Ok(failures) if failures.is_empty() => Ok(()),
         Ok(failures) => {

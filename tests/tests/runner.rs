@@ -4,6 +4,7 @@
 
 #![expect(clippy::expect_used, reason = "helpers of tests fail as tests do")]
 
+use shunt_tests::Mode;
 use shunt_tests::flows::{AgentProgram, Backend, Case, Options, cases_of, run};
 
 const CASE: &str = r#"{
@@ -74,7 +75,8 @@ fn problems(from: &str, to: &str) -> Vec<(String, String)> {
     let rules = if from.is_empty() { RULES.to_owned() } else { RULES.replace(from, to) };
     let script = format!("nft -f - <<'END' && exec sleep 1000\n{rules}\nEND\n");
     let program = AgentProgram::Other(["sh", "-c", &script].map(Into::into).to_vec());
-    let options = Options { step_patience: std::time::Duration::ZERO, ..Options::new(program, "nftables") };
+    let options =
+        Options { step_patience: std::time::Duration::ZERO, ..Options::new(program, Mode::Nftables) };
     let failures = run(&case(), &options).expect("the case can be carried out");
     let name = |flow: &str| flow.split(':').next().unwrap_or_default().to_owned();
     failures.iter().map(|failure| (name(&failure.flow), failure.seen.join("; "))).collect()
@@ -143,6 +145,6 @@ fn touching_what_should_be_left_alone_is_reported() {
 #[test]
 fn an_agent_that_ends_fails_the_case_and_its_last_words_are_shown() {
     let end = AgentProgram::Other(["sh", "-c", "echo last words; exit 3"].map(Into::into).to_vec());
-    let error = format!("{:#}", run(&case(), &Options::new(end, "nftables")).expect_err("it ended"));
+    let error = format!("{:#}", run(&case(), &Options::new(end, Mode::Nftables)).expect_err("it ended"));
     assert!(error.contains("ended by itself") && error.contains("last words"), "{error}");
 }

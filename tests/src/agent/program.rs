@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::eventually;
+use crate::Mode;
 use crate::flows::shunt_program;
 use crate::lab::{Process, Surroundings};
 
@@ -52,17 +53,18 @@ pub struct AgentRun {
     pub config: Value,
     /// A second document in it, of kind ShuntConfiguration.
     pub own_config: Option<Value>,
+    /// What it is told besides.
+    arguments: Vec<OsString>,
     /// `NAME=VALUE` for its environment.
     pub environment: Vec<OsString>,
 }
 
 /// Settings that tests begin with. Limits of connection tracking belong to the whole machine and are left alone.
-fn default_config(kubeconfig: &Path) -> Value {
-    let mode = std::env::var("SHUNT_MODE").unwrap_or_else(|_unset| "nftables".to_owned());
+fn default_config(mode: Mode, kubeconfig: &Path) -> Value {
     json!({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
-        "mode": mode,
+        "mode": mode.setting(),
         "clientConnection": {"kubeconfig": kubeconfig},
         "clusterCIDR": "10.244.0.0/16",
         "nodePortAddresses": ["192.168.50.0/24"],
@@ -72,7 +74,8 @@ fn default_config(kubeconfig: &Path) -> Value {
 
 impl AgentRun {
     /// An agent that does not run yet, with a kubeconfig.
-    pub fn prepare(directory: &Path, kubeconfig: &str) -> Result<Self> {
+    pub fn prepare(mode: Mode, surroundings: &Surroundings, kubeconfig: &str) -> Result<Self> {
+        let directory = surroundings.directory();
         let path = directory.join("kubeconfig.conf");
         fs::write(&path, kubeconfig).with_context(|| format!("cannot write {}", path.display()))?;
         Ok(Self {
@@ -80,10 +83,20 @@ impl AgentRun {
             directory: directory.to_owned(),
             log: directory.join("agent.log"),
             runs: AtomicU32::new(0),
-            config: default_config(&path),
+            config: default_config(mode, &path),
+            arguments: mode.arguments(surroundings)?,
             own_config: None,
             environment: Vec::new(),
         })
+    }
+
+    /// Has it translate in another way from its next start on.
+    pub fn change_mode(&mut self, mode: Mode, surroundings: &Surroundings) -> Result<()> {
+        if let Some(setting) = self.config.get_mut("mode") {
+            *setting = json!(mode.setting());
+        }
+        self.arguments = mode.arguments(surroundings)?;
+        Ok(())
     }
 
     /// Where its files are.
@@ -108,6 +121,7 @@ impl AgentRun {
         self.write_config()?;
         let mut words: Vec<OsString> = vec!["--config".into(), self.config_file().into()];
         words.extend(["--hostname-override".into(), node.into()]);
+        words.extend(self.arguments.iter().cloned());
         self.start_with(surroundings, words)
     }
 

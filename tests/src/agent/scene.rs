@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::control_plane::{ApiKind, ControlPlane};
 use super::program::{AgentRun, Ended};
 use super::{Metrics, eventually};
+use crate::Mode;
 use crate::lab::{Cluster, Dial, Host, HttpAnswer, Node, Outcome, Pod, PodLink, Protocol, http_get};
 use crate::stage::{Endpoint, Slice, service};
 
@@ -55,12 +56,12 @@ pub fn udp(to: &str) -> Dial {
 
 impl Scene {
     /// A node with so many pods and our own API server, which knows the node. The agent does not run yet.
-    pub fn create(pods: u8) -> Result<Self> {
-        Self::with_api(pods, &ApiKind::default())
+    pub fn create(mode: Mode, pods: u8) -> Result<Self> {
+        Self::with_api(mode, pods, &ApiKind::default())
     }
 
     /// The same with another API server.
-    pub fn with_api(pods: u8, api: &ApiKind) -> Result<Self> {
+    pub fn with_api(mode: Mode, pods: u8, api: &ApiKind) -> Result<Self> {
         let cluster = Cluster::create()?;
         let api = ControlPlane::start(&cluster, [192, 168, 50, 100].into(), api)?;
         let client = cluster.host("client", &["192.168.50.200/24".parse()?])?;
@@ -71,7 +72,7 @@ impl Scene {
         ])?;
         let node = cluster.node(NODE, &["192.168.50.11/24".parse()?])?;
         let pods = (1..=pods).map(|number| add_pod(&node, number)).collect::<Result<_>>()?;
-        let agent = AgentRun::prepare(node.surroundings().directory(), &api.kubeconfig())?;
+        let agent = AgentRun::prepare(mode, node.surroundings(), &api.kubeconfig())?;
         api.put(node_object())?;
         Ok(Self { agent, pods, node, client, api, _cluster: cluster })
     }
@@ -85,6 +86,11 @@ impl Scene {
         })
         .with_context(|| self.agent.log_tail())?;
         Ok(())
+    }
+
+    /// Has the agent translate in another way from its next start on.
+    pub fn change_mode(&mut self, mode: Mode) -> Result<()> {
+        self.agent.change_mode(mode, self.node.surroundings())
     }
 
     /// Starts the agent and leaves it to itself.

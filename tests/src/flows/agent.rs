@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use super::case::{Case, Config};
+use crate::Mode;
 use crate::lab::{Process, Surroundings};
 
 /// Where the agent answers `/healthz`.
@@ -54,8 +55,8 @@ pub fn shunt_program() -> Result<PathBuf> {
 pub struct AgentConfig {
     /// What to run.
     pub program: AgentProgram,
-    /// `mode` of the configuration file.
-    pub mode: String,
+    /// How it translates.
+    pub mode: Mode,
     /// The node's name.
     pub node: String,
     /// Settings for the configuration file.
@@ -68,10 +69,10 @@ pub struct AgentConfig {
 
 impl AgentConfig {
     /// The configuration for a case.
-    pub(crate) fn for_case(case: &Case, program: AgentProgram, mode: &str) -> Self {
+    pub(crate) fn for_case(case: &Case, program: AgentProgram, mode: Mode) -> Self {
         Self {
             program,
-            mode: mode.to_owned(),
+            mode,
             node: case.node.name.clone(),
             settings: case.config.clone(),
             kubeconfig: None,
@@ -94,7 +95,7 @@ impl AgentConfig {
         let lines = [
             "apiVersion: kubeproxy.config.k8s.io/v1alpha1".to_owned(),
             "kind: KubeProxyConfiguration".to_owned(),
-            format!("mode: {}", json!(self.mode)),
+            format!("mode: {}", json!(self.mode.setting())),
             format!("hostnameOverride: {}", json!(self.node)),
             "bindAddress: 0.0.0.0".to_owned(),
             format!("healthzBindAddress: 0.0.0.0:{HEALTHZ_PORT}"),
@@ -138,6 +139,7 @@ impl Agent {
                 let mut words: Vec<OsString> = vec![program.clone().into(), "--config".into(), file.into()];
                 words.extend(["--hostname-override".into(), config.node.clone().into()]);
                 words.extend(config.source.iter().cloned());
+                words.extend(config.mode.arguments(surroundings)?);
                 words
             }
             AgentProgram::Other(words) => words.clone(),

@@ -1,17 +1,19 @@
 //! One flow of a step, bound to the machines that carry it.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::case::{Distribution, Flow, Kind};
+use super::case::{Config, Distribution, Flow, Kind};
 use super::objects::{elements, port, sloppy_address, text};
 use super::placement::{Placement, sources};
 use super::probe::{Probe, Sessions};
 use super::topology::{Role, Topology};
+use crate::Mode;
 use crate::lab::{Attempt, Dial, Protocol, Reply};
+use crate::mode::{Connection, Source};
 
 const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
 const DROP_PATIENCE: Duration = Duration::from_millis(700);
@@ -40,19 +42,33 @@ pub(crate) struct Check {
     pub distribution: Distribution,
     /// The destination is a port that the agent may hold itself.
     pub belongs_to_agent: bool,
+    /// Endpoints that are pods of this node, or the node itself.
+    local_endpoints: BTreeSet<IpAddr>,
+    mode: Mode,
+    masquerade_all: bool,
+}
+
+/// What checks depend on besides flow and services.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Conditions<'a> {
+    pub placement: &'a Placement,
+    pub ports_of_agent: &'a BTreeSet<u16>,
+    pub mode: Mode,
+    pub config: &'a Config,
 }
 
 impl Check {
-    pub(crate) fn new(
-        flow: &Flow,
-        services: &[Value],
-        placement: &Placement,
-        ports_of_agent: &BTreeSet<u16>,
-    ) -> Self {
+    pub(crate) fn new(flow: &Flow, services: &[Value], conditions: &Conditions<'_>) -> Self {
+        let Conditions { placement, ports_of_agent, mode, config } = *conditions;
         let named = flow.expect.distribution;
         let sticky = has_client_affinity(flow, services);
         let destination_role = placement.role_of(flow.to);
+        let endpoints = flow.expect.endpoints.iter().map(SocketAddr::ip);
+        let is_local = |address: &IpAddr| matches!(placement.role_of(*address), Role::Node | Role::Pod);
         Self {
+            local_endpoints: endpoints.filter(is_local).collect(),
+            mode,
+            masquerade_all: config.masquerade_all,
             name: flow.name.clone().unwrap_or_else(|| format!("to {}", flow.destination())),
             role: placement.start_of(flow),
             destination_role,
@@ -67,6 +83,18 @@ impl Check {
     pub(crate) fn start(&self, topology: &Topology, sessions: &Sessions) -> Reply<Vec<Attempt>> {
         let worker = &topology.machine(self.role).worker;
         worker.spawn(self.probe().run(sessions.clone()))
+    }
+
+    /// The source address that an endpoint has to see; `None` where it does not matter.
+    pub(crate) fn source(&self, client: IpAddr, endpoint: IpAddr) -> Option<Source> {
+        Some(self.mode.source(&Connection {
+            protocol: self.flow.protocol,
+            masqueraded_by_kube_proxy: self.flow.expect.masquerade?,
+            masquerade_all: self.masquerade_all,
+            client_is_here: matches!(self.role, Role::Node | Role::Pod),
+            endpoint_is_here: self.local_endpoints.contains(&endpoint),
+            to_itself: client == endpoint,
+        }))
     }
 
     /// How fast a refusal has to be.
@@ -141,13 +169,8 @@ impl Flow {
 }
 
 /// Gives the checks of a step.
-pub(crate) fn checks(
-    flows: &[Flow],
-    services: &[Value],
-    topology: &Topology,
-    ports_of_agent: &BTreeSet<u16>,
-) -> Vec<Check> {
-    flows.iter().map(|flow| Check::new(flow, services, &topology.placement, ports_of_agent)).collect()
+pub(crate) fn checks(flows: &[Flow], services: &[Value], conditions: &Conditions<'_>) -> Vec<Check> {
+    flows.iter().map(|flow| Check::new(flow, services, conditions)).collect()
 }
 
 /// Whether the flow goes to a service with client affinity.

@@ -9,6 +9,7 @@ use super::sticky;
 use super::topology::Role;
 use super::words;
 use crate::lab::{Answer, Attempt, Outcome};
+use crate::mode::Source;
 
 /// Where each client of a flow ended up.
 pub(crate) type Mapping = BTreeMap<Option<IpAddr>, SocketAddr>;
@@ -75,16 +76,21 @@ fn mismatch(check: &Check, kind: Kind, attempt: &Attempt) -> Option<String> {
 /// Whether the endpoint saw the right source. What starts on the node is not
 /// looked at: there masquerading cannot be told from its absence.
 fn masquerade_mismatch(check: &Check, kind: Kind, from: Option<IpAddr>, answer: &Answer) -> Option<String> {
-    let (masquerade, from) = (check.flow.expect.masquerade?, from?);
-    if check.role == Role::Node || (kind == Kind::None && masquerade) {
-        return None;
-    }
     let (local, peer) = (answer.local, answer.peer.ip());
-    match (masquerade, peer == from) {
-        (true, true) => {
+    let from = from?;
+    let wanted = match kind {
+        _ if check.role == Role::Node => return None,
+        Kind::None if check.flow.expect.masquerade? => return None,
+        Kind::None => Source::Client,
+        _ => check.source(from, local.ip())?,
+    };
+    match (wanted, peer == from) {
+        (Source::Masqueraded, true) => {
             Some(format!("{local} answered, but saw the client's own address {peer} (not masqueraded)"))
         }
-        (false, false) => Some(format!("{local} answered, but saw {peer} instead of {from} (masqueraded)")),
+        (Source::Client, false) => {
+            Some(format!("{local} answered, but saw {peer} instead of {from} (masqueraded)"))
+        }
         _ => None,
     }
 }

@@ -12,7 +12,7 @@ use super::agent::{Agent, AgentConfig, AgentProgram};
 use super::api_feed::ApiServerFeed;
 use super::barrier::Barrier;
 use super::case::{AgentAction, Case, Step};
-use super::check::{Check, checks};
+use super::check::{Check, Conditions, checks};
 use super::feed::{FeedKind, ManifestDirectory, ObjectFeed, ObjectSet};
 use super::health::HealthProbe;
 use super::judge::{Mapping, Verdict, judge};
@@ -20,6 +20,7 @@ use super::objects::{complete_service, complete_slice, node_object, service_cidr
 use super::probe::Sessions;
 use super::topology::Topology;
 use super::{ports, words};
+use crate::Mode;
 use crate::lab::{Dial, Family, Outcome, Protocol};
 
 /// For the agent to program its first state.
@@ -35,8 +36,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 pub struct Options {
     /// The agent.
     pub program: AgentProgram,
-    /// `mode` of its configuration file.
-    pub mode: String,
+    /// How it translates.
+    pub mode: Mode,
     /// How it is shown the objects.
     pub feed: FeedKind,
     /// How long a step's flows may take to come right after the barrier: stale
@@ -46,9 +47,8 @@ pub struct Options {
 
 impl Options {
     /// Manifests and the usual patience.
-    pub fn new(program: AgentProgram, mode: &str) -> Self {
-        let (mode, feed) = (mode.to_owned(), FeedKind::Manifests);
-        Self { program, mode, feed, step_patience: Duration::from_secs(5) }
+    pub fn new(program: AgentProgram, mode: Mode) -> Self {
+        Self { program, mode, feed: FeedKind::Manifests, step_patience: Duration::from_secs(5) }
     }
 }
 
@@ -110,7 +110,7 @@ impl<'a> Run<'a> {
             FeedKind::Manifests => Box::new(ManifestDirectory::create(directory)?),
             FeedKind::ApiServer => Box::new(ApiServerFeed::start(&topology.node.worker, directory)?),
         };
-        let mut config = AgentConfig::for_case(case, options.program.clone(), &options.mode);
+        let mut config = AgentConfig::for_case(case, options.program.clone(), options.mode);
         config.source = feed.arguments();
         config.kubeconfig = feed.kubeconfig();
         let agent = Agent::prepare(&config, &topology.surroundings)?;
@@ -162,7 +162,13 @@ impl<'a> Run<'a> {
             self.pass_barrier(number, if starts { START_PATIENCE } else { CHANGE_PATIENCE })?;
         }
         sleep(Duration::from_secs_f64(step.wait));
-        let checks = checks(&step.flows, &step.services, &self.topology, &self.ports_of_agent);
+        let conditions = Conditions {
+            placement: &self.topology.placement,
+            ports_of_agent: &self.ports_of_agent,
+            mode: self.options.mode,
+            config: &self.case.config,
+        };
+        let checks = checks(&step.flows, &step.services, &conditions);
         if step.ordered {
             self.check_in_order(number, step, &checks)?;
         } else {

@@ -46,7 +46,7 @@ fn endpoints(check: &Check) -> String {
     };
     let source = match check.flow.expect.masquerade {
         None => "",
-        Some(true) => ", masqueraded",
+        Some(true) => ", masqueraded by kube-proxy",
         Some(false) => ", not masqueraded",
     };
     format!("{}{spread}{source}", list(&check.endpoints))

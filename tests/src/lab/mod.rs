@@ -9,6 +9,7 @@
 //! `Drop` (so also when a test panics), on Ctrl-C, and, when a process was
 //! killed, by the next one that uses the lab.
 
+mod attached;
 mod cgroup;
 mod client;
 mod cluster;
@@ -28,6 +29,7 @@ mod sweep;
 mod sysctl;
 mod worker;
 
+pub use attached::attached_programs;
 pub use cgroup::Cgroup;
 pub use client::{Client, Dial};
 pub use cluster::{Cluster, Host};

@@ -9,6 +9,7 @@
 //! Cluster IPs are in 10.96.0.0/16 and fd00:96::/112, load balancer and
 //! external addresses in 203.0.113.0/24.
 
+mod kube_proxy;
 mod node;
 mod objects;
 mod traffic;
@@ -20,10 +21,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+pub use kube_proxy::{Layout, ProxiedPort};
 pub use node::StageNode;
 pub use objects::{Endpoint, Slice, service};
 pub use traffic::{Traffic, TrafficReport};
 
+use crate::Mode;
 use crate::flows::{Config, ObjectFeed, ObjectSet};
 use crate::lab::{Attempt, Cluster, Dial, Host, Outcome};
 
@@ -45,17 +48,17 @@ pub struct Stage {
 
 impl Stage {
     /// A cluster of one or two nodes, agents running, no services yet.
-    pub fn create(nodes: usize) -> Result<Self> {
-        Self::with_config(nodes, &Config::default())
+    pub fn create(mode: Mode, nodes: usize) -> Result<Self> {
+        Self::with_config(mode, nodes, &Config::default())
     }
 
     /// The same with settings for the agents.
-    pub fn with_config(nodes: usize, config: &Config) -> Result<Self> {
+    pub fn with_config(mode: Mode, nodes: usize, config: &Config) -> Result<Self> {
         let cluster = Cluster::create()?;
         let names = NODE_NAMES.get(..nodes).context("a stage has one or two nodes")?;
         let client = cluster.host("client", &["192.168.50.200/24".parse()?, "fd00:50::200/64".parse()?])?;
         let numbered = (1_u8..).zip(names);
-        let built = numbered.map(|(number, name)| StageNode::create(&cluster, number, name, config));
+        let built = numbered.map(|(number, name)| StageNode::create(&cluster, number, name, mode, config));
         let nodes = built.collect::<Result<Vec<_>>>()?;
         for (number, _) in (1..).zip(&nodes) {
             let routes = node::pod_routes(number);
@@ -79,6 +82,11 @@ impl Stage {
         stage.show()?;
         stage.nodes.iter_mut().try_for_each(StageNode::start_agent)?;
         Ok(stage)
+    }
+
+    /// How many nodes there are.
+    pub fn nodes(&self) -> usize {
+        self.nodes.len()
     }
 
     /// A node, by number from 0.

@@ -1,10 +1,13 @@
 //! A node of the stage: machine, pods, agent.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
+use super::CHANGE_PATIENCE;
+use crate::Mode;
 use crate::flows::{
     Agent, AgentConfig, AgentProgram, Config, LocalDetect, ManifestDirectory, ObjectFeed, shunt_program,
 };
@@ -17,6 +20,7 @@ pub(crate) const POD_PORTS: [u16; 2] = [8080, 5353];
 #[derive(Debug)]
 pub struct StageNode {
     agent: Agent,
+    config: AgentConfig,
     feed: ManifestDirectory,
     pods: Vec<Pod>,
     node: Node,
@@ -32,7 +36,13 @@ pub(crate) fn pod_routes(number: u8) -> [String; 2] {
 }
 
 impl StageNode {
-    pub(crate) fn create(cluster: &Cluster, number: u8, name: &str, config: &Config) -> Result<Self> {
+    pub(crate) fn create(
+        cluster: &Cluster,
+        number: u8,
+        name: &str,
+        mode: Mode,
+        config: &Config,
+    ) -> Result<Self> {
         let addresses =
             [format!("192.168.50.1{number}/24").parse()?, format!("fd00:50::1{number}/64").parse()?];
         let node = cluster.node(name, &addresses)?;
@@ -44,16 +54,16 @@ impl StageNode {
                 ..LocalDetect::default()
             };
         }
-        let agent = AgentConfig {
+        let config = AgentConfig {
             program: AgentProgram::Agent(shunt_program()?),
-            mode: std::env::var("SHUNT_MODE").unwrap_or_else(|_unset| "nftables".to_owned()),
+            mode,
             node: name.to_owned(),
             settings,
             kubeconfig: feed.kubeconfig(),
             source: feed.arguments(),
         };
-        let agent = Agent::prepare(&agent, node.surroundings())?;
-        Ok(Self { agent, feed, pods: Vec::new(), node, number })
+        let agent = Agent::prepare(&config, node.surroundings())?;
+        Ok(Self { agent, config, feed, pods: Vec::new(), node, number })
     }
 
     /// The node's name.
@@ -88,6 +98,32 @@ impl StageNode {
     /// Starts the agent.
     pub fn start_agent(&mut self) -> Result<()> {
         self.agent.start(self.node.surroundings())
+    }
+
+    /// Puts an agent that translates in another way in the place of the one that runs, if one does, and waits until it
+    /// has said that its rules are in place.
+    pub fn switch_agent(&mut self, mode: Mode) -> Result<()> {
+        self.agent.stop()?;
+        self.config.mode = mode;
+        self.agent = Agent::prepare(&self.config, self.node.surroundings())?;
+        self.start_agent()?;
+        self.wait_for_sync()
+    }
+
+    fn wait_for_sync(&mut self) -> Result<()> {
+        let program = shunt_program()?;
+        let program = program.to_str().context("the agent's path is not UTF-8")?;
+        let deadline = Instant::now() + CHANGE_PATIENCE;
+        loop {
+            self.check_agent()?;
+            let status = self.output(program, &["status", "-o", "json"]).unwrap_or_default();
+            let status: Value = serde_json::from_str(&status).unwrap_or_default();
+            if status.pointer("/lastSyncSeconds").is_some_and(Value::is_number) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "no first sync: {status}\n{}", self.agent.log_tail());
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
     }
 
     /// Asks the agent to end; fails if it does not.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::lab::{Dial, Host, Outcome, Reply};
+use crate::lab::{Client, Dial, Host, Outcome, Reply};
 
 /// Between two requests of one stream.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -31,6 +31,18 @@ pub struct TrafficReport {
     pub failures: Vec<Outcome>,
 }
 
+impl TrafficReport {
+    fn count(&mut self, outcome: Outcome) {
+        self.requests += 1;
+        match outcome {
+            Outcome::Answer(answer) if answer.problem.is_none() => {
+                *self.answers.entry(answer.local).or_default() += 1;
+            }
+            other => self.failures.push(other),
+        }
+    }
+}
+
 impl Traffic {
     /// Starts sending.
     pub fn start(host: &Host, dial: Dial) -> Self {
@@ -39,13 +51,31 @@ impl Traffic {
         let report = host.worker().spawn(async move {
             let mut report = TrafficReport::default();
             while !stopped.load(Ordering::Relaxed) {
-                report.requests += 1;
-                match dial.clone().once().await.outcome {
-                    Outcome::Answer(answer) if answer.problem.is_none() => {
-                        *report.answers.entry(answer.local).or_default() += 1;
-                    }
-                    other => report.failures.push(other),
+                let outcome = dial.clone().once().await.outcome;
+                report.count(outcome);
+                tokio::time::sleep(PAUSE).await;
+            }
+            report
+        });
+        Self { stop, report }
+    }
+
+    /// Asks on one and the same socket all the time.
+    pub fn on_one_socket(host: &Host, dial: Dial) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let report = host.worker().spawn(async move {
+            let mut report = TrafficReport::default();
+            let mut client = match Client::open(dial).await {
+                Ok(client) => client,
+                Err(error) => {
+                    report.failures.push(Outcome::of_error(&error));
+                    return report;
                 }
+            };
+            while !stopped.load(Ordering::Relaxed) {
+                let outcome = client.ask().await;
+                report.count(outcome);
                 tokio::time::sleep(PAUSE).await;
             }
             report

@@ -3,22 +3,31 @@
 use std::time::Duration;
 
 use serde_json::json;
+use shunt_tests::Mode;
 use shunt_tests::agent::{ApiKind, CHANGE_PATIENCE, Scene, eventually, tcp};
 use shunt_tests::apiserver::Faults;
+use shunt_tests::in_each_mode;
 use shunt_tests::lab::Outcome;
 
 use super::{WEB, open_connection, scene_with_web, still_works};
 
+in_each_mode!(
+    services_come_change_and_go_with_their_objects,
+    an_api_server_that_was_restarted_is_found_again,
+    a_killed_agent_keeps_connections_and_drops_what_was_deleted_meanwhile,
+    services_work_although_the_node_is_not_registered_yet,
+    addresses_that_no_service_has_are_dropped_while_they_are_in_a_service_cidr,
+);
+
 /// A scene with each API server in turn.
-fn each_api(pods: u8, mut test: impl FnMut(Scene)) {
+fn each_api(mode: Mode, pods: u8, mut test: impl FnMut(Scene)) {
     for kind in ApiKind::all() {
-        test(Scene::with_api(pods, &kind).expect("a scene"));
+        test(Scene::with_api(mode, pods, &kind).expect("a scene"));
     }
 }
 
-#[test]
-fn services_come_change_and_go_with_their_objects() {
-    each_api(3, |mut scene| {
+fn services_come_change_and_go_with_their_objects(mode: Mode) {
+    each_api(mode, 3, |mut scene| {
         scene.start_with_web().expect("the agent serves");
         scene.publish("web", "10.96.0.10", &[1]).expect("applies");
         scene.wait_for_pod(WEB, 1).expect("the endpoint changes");
@@ -31,9 +40,8 @@ fn services_come_change_and_go_with_their_objects() {
     });
 }
 
-#[test]
-fn an_api_server_that_was_restarted_is_found_again() {
-    each_api(3, |mut scene| {
+fn an_api_server_that_was_restarted_is_found_again(mode: Mode) {
+    each_api(mode, 3, |mut scene| {
         scene.start_with_web().expect("the agent serves");
         scene.api.stop().expect("stops");
         scene.assert_works(WEB, 3).expect("services go on without the API server");
@@ -50,9 +58,8 @@ fn an_api_server_that_was_restarted_is_found_again() {
     });
 }
 
-#[test]
-fn a_killed_agent_keeps_connections_and_drops_what_was_deleted_meanwhile() {
-    each_api(3, |mut scene| {
+fn a_killed_agent_keeps_connections_and_drops_what_was_deleted_meanwhile(mode: Mode) {
+    each_api(mode, 3, |mut scene| {
         scene.start_with_web().expect("the agent serves");
         scene.publish("gone", "10.96.0.11", &[0]).expect("applies");
         scene.wait_for_answer("10.96.0.11:80").expect("works");
@@ -74,7 +81,7 @@ fn a_killed_agent_keeps_connections_and_drops_what_was_deleted_meanwhile() {
 /// Many objects, read in pages of at most seven.
 #[test]
 fn a_server_without_streaming_lists_is_read_in_pages() {
-    let mut scene = Scene::create(2).expect("a scene");
+    let mut scene = Scene::create(Mode::Nftables, 2).expect("a scene");
     scene
         .api
         .faults(|faults| {
@@ -101,7 +108,7 @@ fn a_server_without_streaming_lists_is_read_in_pages() {
 
 #[test]
 fn lists_are_streamed_and_selected_as_kube_proxy_does() {
-    let mut scene = Scene::create(2).expect("a scene");
+    let mut scene = Scene::create(Mode::Nftables, 2).expect("a scene");
     let labelled = json!({"service.kubernetes.io/service-proxy-name": "another"});
     let mut other =
         shunt_tests::stage::service("other", &json!({"clusterIP": "10.96.0.20", "ports": [{"port": 80}]}));
@@ -131,7 +138,7 @@ fn lists_are_streamed_and_selected_as_kube_proxy_does() {
 
 #[test]
 fn an_agent_says_on_its_node_that_it_starts() {
-    each_api(1, |mut scene| {
+    each_api(Mode::Nftables, 1, |mut scene| {
         scene.start().expect("starts");
         let found = eventually("the event Starting", CHANGE_PATIENCE, || {
             let events = scene.api.list("Event")?;
@@ -145,9 +152,8 @@ fn an_agent_says_on_its_node_that_it_starts() {
 }
 
 /// kube-proxy takes up to thirty seconds for it; the agent serves what it has.
-#[test]
-fn services_work_although_the_node_is_not_registered_yet() {
-    let mut scene = Scene::create(2).expect("a scene");
+fn services_work_although_the_node_is_not_registered_yet(mode: Mode) {
+    let mut scene = Scene::create(mode, 2).expect("a scene");
     scene.api.delete("Node", "node-a").expect("deletes");
     scene.publish("web", "10.96.0.10", &[0]).expect("applies");
     scene.start().expect("starts");
@@ -158,9 +164,8 @@ fn services_work_although_the_node_is_not_registered_yet() {
     scene.agent.check().expect("the agent runs");
 }
 
-#[test]
-fn addresses_that_no_service_has_are_dropped_while_they_are_in_a_service_cidr() {
-    let scene = scene_with_web(2);
+fn addresses_that_no_service_has_are_dropped_while_they_are_in_a_service_cidr(mode: Mode) {
+    let scene = scene_with_web(mode, 2);
     let asker = scene.asker().expect("a pod");
     let unallocated = tcp("10.96.5.5:80");
     let refused = |outcome: &Outcome| matches!(outcome, Outcome::Rejected(_));

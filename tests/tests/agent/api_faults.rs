@@ -2,10 +2,20 @@
 
 use std::time::{Duration, Instant};
 
+use shunt_tests::Mode;
 use shunt_tests::agent::{ApiKind, CHANGE_PATIENCE, Scene, eventually};
 use shunt_tests::apiserver::{Faults, Options, Refusal};
+use shunt_tests::in_each_mode;
 
 use super::{WEB, assert_unchanged, scene_with_web};
+
+in_each_mode!(
+    after_a_compaction_everything_is_listed_again_and_deletions_are_noticed,
+    dropped_watches_go_on_where_they_ended,
+    a_frozen_api_server_stops_nothing_and_an_agent_that_starts_then_changes_nothing,
+    one_missing_list_holds_up_everything_until_it_comes,
+    a_half_open_connection_is_given_up_and_made_anew,
+);
 
 const BRIEF: Duration = Duration::from_millis(700);
 /// A half-open connection is given up after 25 seconds; the rest is for a busy machine.
@@ -25,9 +35,8 @@ fn lists(scene: &Scene, kind: &str) -> u64 {
     status["watches"][kind]["lists"].as_u64().unwrap_or_else(|| panic!("no lists of {kind} in {status}"))
 }
 
-#[test]
-fn after_a_compaction_everything_is_listed_again_and_deletions_are_noticed() {
-    let mut scene = scene_with_web(3);
+fn after_a_compaction_everything_is_listed_again_and_deletions_are_noticed(mode: Mode) {
+    let mut scene = scene_with_web(mode, 3);
     for (name, address) in [("a", "10.96.0.11"), ("b", "10.96.0.12")] {
         scene.publish(name, address, &[0]).expect("applies");
         scene.wait_for_answer(&format!("{address}:80")).expect("works");
@@ -52,9 +61,8 @@ fn after_a_compaction_everything_is_listed_again_and_deletions_are_noticed() {
     scene.agent.check().expect("the agent runs");
 }
 
-#[test]
-fn dropped_watches_go_on_where_they_ended() {
-    let scene = scene_with_web(3);
+fn dropped_watches_go_on_where_they_ended(mode: Mode) {
+    let scene = scene_with_web(mode, 3);
     let before = lists(&scene, "services");
     for (pod, round) in [(1, 1), (0, 2), (1, 3)] {
         turn(&scene, Faults::drop_watches);
@@ -64,9 +72,8 @@ fn dropped_watches_go_on_where_they_ended() {
     assert_eq!(lists(&scene, "services"), before, "no new list is needed");
 }
 
-#[test]
-fn a_frozen_api_server_stops_nothing_and_an_agent_that_starts_then_changes_nothing() {
-    let mut scene = scene_with_web(3);
+fn a_frozen_api_server_stops_nothing_and_an_agent_that_starts_then_changes_nothing(mode: Mode) {
+    let mut scene = scene_with_web(mode, 3);
     let rules = scene.ruleset().expect("rules");
     turn(&scene, |faults| faults.freeze(true));
     scene.publish("web", "10.96.0.10", &[1]).expect("applies");
@@ -89,9 +96,8 @@ fn a_frozen_api_server_stops_nothing_and_an_agent_that_starts_then_changes_nothi
 }
 
 /// The list of endpoint slices does not come: all services must stay as they are, not lose their endpoints.
-#[test]
-fn one_missing_list_holds_up_everything_until_it_comes() {
-    let mut scene = scene_with_web(2);
+fn one_missing_list_holds_up_everything_until_it_comes(mode: Mode) {
+    let mut scene = scene_with_web(mode, 2);
     scene.agent.kill().expect("is killed");
     let rules = scene.ruleset().expect("rules");
     let refusal = Refusal { status: 500, retry_after: None };
@@ -107,9 +113,8 @@ fn one_missing_list_holds_up_everything_until_it_comes() {
 }
 
 /// The machine of the API server vanishes without a word.
-#[test]
-fn a_half_open_connection_is_given_up_and_made_anew() {
-    let scene = scene_with_web(3);
+fn a_half_open_connection_is_given_up_and_made_anew(mode: Mode) {
+    let scene = scene_with_web(mode, 3);
     let connected = |scene: &Scene| {
         let status = scene.status().expect("a status");
         ["services", "endpointslices"].map(|kind| status["watches"][kind]["connected"] == true)
@@ -132,7 +137,7 @@ fn a_half_open_connection_is_given_up_and_made_anew() {
 
 #[test]
 fn throttling_is_obeyed() {
-    let mut scene = Scene::create(2).expect("a scene");
+    let mut scene = Scene::create(Mode::Nftables, 2).expect("a scene");
     scene.publish("web", "10.96.0.10", &[0]).expect("applies");
     turn(&scene, |faults| faults.refuse(Some(Refusal { status: 429, retry_after: Some(3) })));
     scene.start().expect("starts");
@@ -153,7 +158,7 @@ fn throttling_is_obeyed() {
 #[test]
 fn tls_and_a_token_work_and_a_refused_token_is_tried_again() {
     let options = Options { tls: true, token: Some("right".to_owned()) };
-    let mut scene = Scene::with_api(2, &ApiKind::Own(options)).expect("a scene");
+    let mut scene = Scene::with_api(Mode::Nftables, 2, &ApiKind::Own(options)).expect("a scene");
     turn(&scene, |faults| faults.require_token(Some("another".to_owned())));
     scene.publish("web", "10.96.0.10", &[0]).expect("applies");
     scene.start().expect("starts");
@@ -166,7 +171,7 @@ fn tls_and_a_token_work_and_a_refused_token_is_tried_again() {
 #[test]
 fn without_service_cidrs_everything_else_works() {
     for status in [404, 403] {
-        let mut scene = Scene::create(2).expect("a scene");
+        let mut scene = Scene::create(Mode::Nftables, 2).expect("a scene");
         let refusal = Refusal { status, retry_after: None };
         turn(&scene, |faults| faults.refuse_resource("servicecidrs", Some(refusal)));
         scene.start_with_web().unwrap_or_else(|error| panic!("status {status}: {error:#}"));
@@ -177,7 +182,7 @@ fn without_service_cidrs_everything_else_works() {
 
 #[test]
 fn slow_lists_are_waited_for() {
-    let mut scene = Scene::create(2).expect("a scene");
+    let mut scene = Scene::create(Mode::Nftables, 2).expect("a scene");
     scene.publish("web", "10.96.0.10", &[0]).expect("applies");
     turn(&scene, |faults| faults.delay(Duration::from_secs(1)));
     scene.start().expect("starts");
@@ -190,7 +195,7 @@ fn slow_lists_are_waited_for() {
 
 #[test]
 fn a_kubeconfig_that_is_missing_or_broken_is_named() {
-    let mut scene = Scene::create(1).expect("a scene");
+    let mut scene = Scene::create(Mode::Nftables, 1).expect("a scene");
     for (name, content) in [("missing.conf", None), ("broken.conf", Some("clusters: 7\n"))] {
         let path = scene.agent.directory().join(name);
         if let Some(content) = content {

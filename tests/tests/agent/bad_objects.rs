@@ -3,10 +3,18 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use shunt_tests::Mode;
 use shunt_tests::agent::{CHANGE_PATIENCE, Scene, eventually, tcp};
+use shunt_tests::in_each_mode;
 use shunt_tests::lab::Outcome;
 
 use super::{WEB, scene_with_web};
+
+in_each_mode!(
+    mistakes_in_a_service_are_named_with_their_fields_and_the_rest_works,
+    objects_that_make_no_sense_at_all_are_named_and_left_out,
+    of_two_services_with_one_external_address_the_older_wins_until_it_goes,
+);
 
 /// Waits for an Event about a Service.
 fn event_on(scene: &Scene, service: &str, reason: &str) -> Value {
@@ -21,9 +29,8 @@ fn event_on(scene: &Scene, service: &str, reason: &str) -> Value {
     .unwrap_or_else(|error| panic!("{error:#}\n{}", scene.agent.log_tail()))
 }
 
-#[test]
-fn mistakes_in_a_service_are_named_with_their_fields_and_the_rest_works() {
-    let scene = scene_with_web(2);
+fn mistakes_in_a_service_are_named_with_their_fields_and_the_rest_works(mode: Mode) {
+    let scene = scene_with_web(mode, 2);
     let spec = json!({
         "type": "LoadBalancer", "clusterIP": "10.96.0.20",
         "externalIPs": ["203.0.113.20", "203.0.113.300"],
@@ -58,9 +65,8 @@ fn mistakes_in_a_service_are_named_with_their_fields_and_the_rest_works() {
     assert!((flawed - 1.0).abs() < 0.1, "{flawed} services with problems");
 }
 
-#[test]
-fn objects_that_make_no_sense_at_all_are_named_and_left_out() {
-    let scene = scene_with_web(2);
+fn objects_that_make_no_sense_at_all_are_named_and_left_out(mode: Mode) {
+    let scene = scene_with_web(mode, 2);
     let nonsense = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "nonsense"},
                           "spec": {"clusterIP": "10.96.0.30", "clusterIPs": ["10.96.0.30"], "ports": "many"}});
     scene.api.put(nonsense).expect("applies");
@@ -78,9 +84,8 @@ fn objects_that_make_no_sense_at_all_are_named_and_left_out() {
     scene.wait_for_answer("10.96.0.30:80").expect("works");
 }
 
-#[test]
-fn of_two_services_with_one_external_address_the_older_wins_until_it_goes() {
-    let scene = scene_with_web(3);
+fn of_two_services_with_one_external_address_the_older_wins_until_it_goes(mode: Mode) {
+    let scene = scene_with_web(mode, 3);
     let spec = |cluster_ip: &str| json!({"clusterIP": cluster_ip, "externalIPs": ["203.0.113.5"], "ports": [{"port": 80, "targetPort": 8080}]});
     let mut older = shunt_tests::stage::service("older", &spec("10.96.0.21"));
     older["metadata"]["creationTimestamp"] = json!("2020-01-01T00:00:00Z");

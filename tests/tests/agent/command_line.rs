@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use serde_json::json;
+use shunt_tests::Mode;
 use shunt_tests::agent::{CHANGE_PATIENCE, Scene, eventually};
 
 use super::{WEB, scene_with_web};
@@ -13,7 +14,7 @@ const KUBEADM: &str = include_str!("../../../dataplane/src/config/tests/kubeadm.
 
 #[test]
 fn kubeadms_untouched_configuration_works() {
-    let mut scene = Scene::create(2).expect("a scene");
+    let mut scene = Scene::create(Mode::Nftables, 2).expect("a scene");
     scene.publish("web", "10.96.0.10", &[0]).expect("applies");
     let kubeconfig = scene.agent.directory().join("kubeconfig.conf").display().to_string();
     let text = KUBEADM.replace("/var/lib/kube-proxy/kubeconfig.conf", &kubeconfig);
@@ -29,7 +30,7 @@ fn kubeadms_untouched_configuration_works() {
 
 #[test]
 fn flags_alone_are_enough_and_those_without_meaning_are_warned_of() {
-    let mut scene = Scene::create(2).expect("a scene");
+    let mut scene = Scene::create(Mode::Nftables, 2).expect("a scene");
     scene.publish("web", "10.96.0.10", &[0]).expect("applies");
     let kubeconfig = scene.agent.directory().join("kubeconfig.conf");
     let arguments = vec![
@@ -56,7 +57,7 @@ fn flags_alone_are_enough_and_those_without_meaning_are_warned_of() {
 /// Wrong command lines and files, with what must be said about them.
 #[test]
 fn what_is_wrong_is_named_and_the_exit_code_tells_it() {
-    let scene = Scene::create(0).expect("a scene");
+    let scene = Scene::create(Mode::Nftables, 0).expect("a scene");
     let head = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n";
     let files = [
         ("unknown.conf", "mode: nftables\nclusterCidr: 10.0.0.0/8\n", &["unknown.conf:4", "clusterCidr"][..]),
@@ -92,7 +93,7 @@ fn what_is_wrong_is_named_and_the_exit_code_tells_it() {
 
 #[test]
 fn logs_can_be_json_and_one_sync_is_one_line() {
-    let mut scene = Scene::create(2).expect("a scene");
+    let mut scene = Scene::create(Mode::Nftables, 2).expect("a scene");
     scene.agent.config["logging"] = json!({"format": "json", "verbosity": 0});
     scene.start_with_web().expect("the agent serves");
     scene.wait_for_log(&["programmed"]).expect("a sync");
@@ -123,7 +124,7 @@ fn logs_can_be_json_and_one_sync_is_one_line() {
 
 #[test]
 fn a_changed_configuration_file_ends_the_agent_and_services_stay() {
-    let mut scene = scene_with_web(2);
+    let mut scene = scene_with_web(Mode::Nftables, 2);
     scene.agent.config["oomScoreAdj"] = json!(-998);
     scene.agent.write_config().expect("writes");
     let ended = scene.agent.wait_for_end().expect("ends");
@@ -142,7 +143,7 @@ fn a_changed_configuration_file_ends_the_agent_and_services_stay() {
 
 #[test]
 fn version_and_written_configuration() {
-    let scene = Scene::create(0).expect("a scene");
+    let scene = Scene::create(Mode::Nftables, 0).expect("a scene");
     let version = scene.shunt(&["--version"]).expect("runs").success().expect("succeeds");
     assert_eq!(version.trim(), concat!("shunt v", env!("CARGO_PKG_VERSION")));
     let file = scene.agent.directory().join("written.yaml").display().to_string();
@@ -173,7 +174,7 @@ fn version_and_written_configuration() {
 
 #[test]
 fn init_only_makes_settings_and_ends_without_programming_anything() {
-    let mut scene = Scene::create(2).expect("a scene");
+    let mut scene = Scene::create(Mode::Nftables, 2).expect("a scene");
     scene.agent.config["conntrack"]["tcpCloseWaitTimeout"] = json!("33s");
     scene.agent.write_config().expect("writes");
     let file = scene.agent.config_file().display().to_string();
@@ -196,7 +197,7 @@ fn init_only_makes_settings_and_ends_without_programming_anything() {
 
 #[test]
 fn the_agent_makes_its_settings_when_tracking_begins() {
-    let mut scene = Scene::create(2).expect("a scene");
+    let mut scene = Scene::create(Mode::Nftables, 2).expect("a scene");
     scene.agent.config["conntrack"]["tcpEstablishedTimeout"] = json!("1h1m1s");
     scene.agent.config["conntrack"]["udpTimeout"] = json!("44s");
     // To make it lower than it is takes another capability.
@@ -217,7 +218,7 @@ fn the_agent_makes_its_settings_when_tracking_begins() {
 
 #[test]
 fn a_port_that_is_taken_is_waited_for_or_fatal_as_configured() {
-    let mut scene = Scene::create(2).expect("a scene");
+    let mut scene = Scene::create(Mode::Nftables, 2).expect("a scene");
     scene.publish("web", "10.96.0.10", &[0]).expect("applies");
     scene.node().host().listen(shunt_tests::lab::Protocol::Tcp, 10256).expect("listens");
     scene.launch().expect("starts");

@@ -5,6 +5,7 @@ use std::fs;
 
 use base64::Engine as _;
 use serde_json::{Value, json};
+use shunt_tests::Mode;
 use shunt_tests::agent::{ApiKind, Scene};
 use shunt_tests::apiserver::Options;
 
@@ -15,7 +16,7 @@ const ACCOUNT: &str = "/run/secrets/kubernetes.io/serviceaccount";
 /// A scene whose API server asks for TLS and a token, and a service.
 fn secured_scene() -> Scene {
     let options = Options { tls: true, token: Some("account-token".to_owned()) };
-    let scene = Scene::with_api(2, &ApiKind::Own(options)).expect("a scene");
+    let scene = Scene::with_api(Mode::Nftables, 2, &ApiKind::Own(options)).expect("a scene");
     scene.publish("web", "10.96.0.10", &[0]).expect("applies");
     scene
 }
@@ -67,7 +68,7 @@ fn in_a_pod_the_service_account_is_used() {
 
 #[test]
 fn without_any_way_to_the_api_server_the_agent_says_what_is_missing() {
-    let mut scene = Scene::create(0).expect("a scene");
+    let mut scene = Scene::create(Mode::Nftables, 0).expect("a scene");
     scene.agent.config["clientConnection"] = json!({});
     scene.launch().expect("starts");
     let ended = scene.agent.wait_for_end().expect("ends");

@@ -1,10 +1,19 @@
 //! Health and introspection servers, and health-check node ports.
 
 use serde_json::{Value, json};
+use shunt_tests::Mode;
 use shunt_tests::agent::{CHANGE_PATIENCE, Scene, eventually};
+use shunt_tests::in_each_mode;
 use shunt_tests::lab::HttpAnswer;
 
 use super::{WEB, scene_with_web};
+
+in_each_mode!(
+    healthz_and_livez_are_as_kube_proxys,
+    health_check_node_ports_open_count_and_close,
+    a_health_check_port_that_is_taken_is_an_event_on_the_service,
+    the_metrics_server_tells_mode_configuration_and_flags,
+);
 
 fn body(answer: &HttpAnswer) -> Value {
     serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {answer:?}"))
@@ -23,9 +32,8 @@ fn wait_for_status(scene: &Scene, to: &str, wanted: Option<u16>) -> Option<HttpA
     .unwrap_or_else(|error| panic!("{error}\n{}", scene.agent.log_tail()))
 }
 
-#[test]
-fn healthz_and_livez_are_as_kube_proxys() {
-    let mut scene = scene_with_web(2);
+fn healthz_and_livez_are_as_kube_proxys(mode: Mode) {
+    let mut scene = scene_with_web(mode, 2);
     let (healthz, livez) = (scene.http("/healthz").expect("answers"), scene.http("/livez").expect("answers"));
     for answer in [&healthz, &livez] {
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -80,9 +88,8 @@ fn balanced(port: u16) -> Value {
            "healthCheckNodePort": port, "ports": [{"port": 80, "targetPort": 8080, "nodePort": 30080}]})
 }
 
-#[test]
-fn health_check_node_ports_open_count_and_close() {
-    let scene = scene_with_web(3);
+fn health_check_node_ports_open_count_and_close(mode: Mode) {
+    let scene = scene_with_web(mode, 3);
     scene.publish_spec("balanced", &balanced(32001), &[0, 1]).expect("applies");
     let answer = wait_for_status(&scene, "192.168.50.11:32001", Some(200)).expect("answers");
     assert!(has_header(&answer, "content-type: application/json"), "{answer:?}");
@@ -114,9 +121,8 @@ fn health_check_node_ports_open_count_and_close() {
     wait_for_status(&scene, "192.168.50.11:32002", None);
 }
 
-#[test]
-fn a_health_check_port_that_is_taken_is_an_event_on_the_service() {
-    let scene = scene_with_web(2);
+fn a_health_check_port_that_is_taken_is_an_event_on_the_service(mode: Mode) {
+    let scene = scene_with_web(mode, 2);
     let taken = scene.node().host();
     taken.listen(shunt_tests::lab::Protocol::Tcp, 32001).expect("listens");
     scene.publish_spec("balanced", &balanced(32001), &[0]).expect("applies");
@@ -130,13 +136,12 @@ fn a_health_check_port_that_is_taken_is_an_event_on_the_service() {
     scene.wait_for_answer("10.96.0.20:80").expect("the service itself works");
 }
 
-#[test]
-fn the_metrics_server_tells_mode_configuration_and_flags() {
-    let scene = scene_with_web(2);
+fn the_metrics_server_tells_mode_configuration_and_flags(mode: Mode) {
+    let scene = scene_with_web(mode, 2);
     let page = |path: &str| scene.metrics_page(path).expect("answers");
-    let mode = page("/proxyMode");
-    assert_eq!((mode.status, mode.body.as_str()), (200, "nftables"));
-    assert!(has_header(&mode, "content-type: text/plain; charset=utf-8"), "{mode:?}");
+    let shown = page("/proxyMode");
+    assert_eq!((shown.status, shown.body.as_str()), (200, mode.setting()));
+    assert!(has_header(&shown, "content-type: text/plain; charset=utf-8"), "{shown:?}");
     let config = &body(&page("/configz"))["kubeproxy.config.k8s.io"];
     assert_eq!(config["kind"], "KubeProxyConfiguration");
     assert_eq!(config["apiVersion"], "kubeproxy.config.k8s.io/v1alpha1");

@@ -24,6 +24,7 @@ mod subcommands;
 
 use std::collections::BTreeSet;
 
+use shunt_tests::Mode;
 use shunt_tests::agent::{Scene, tcp};
 use shunt_tests::lab::{Client, Outcome};
 
@@ -47,8 +48,8 @@ fn assert_unchanged(scene: &Scene, rules: &str) {
 }
 
 /// A scene with so many pods, the agent and the service [`WEB`], which leads to the first pod.
-fn scene_with_web(pods: u8) -> Scene {
-    let mut scene = Scene::create(pods).expect("a scene");
+fn scene_with_web(mode: Mode, pods: u8) -> Scene {
+    let mut scene = Scene::create(mode, pods).expect("a scene");
     scene.start_with_web().expect("the agent serves");
     scene
 }

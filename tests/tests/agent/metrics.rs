@@ -1,5 +1,6 @@
 //! What is counted, with something behind each number.
 
+use shunt_tests::Mode;
 use shunt_tests::agent::{CHANGE_PATIENCE, Metrics, Scene, eventually};
 
 use serde_json::json;
@@ -44,7 +45,7 @@ fn scrape(scene: &Scene) -> Metrics {
 
 #[test]
 fn every_metric_is_there_and_moves_with_what_it_counts() {
-    let scene = scene_with_web(2);
+    let scene = scene_with_web(Mode::Nftables, 2);
     let before = scrape(&scene);
     for name in KUBE_PROXYS.into_iter().chain(OWN) {
         assert!(before.sum(name, &[]).is_some(), "{name} is missing");
@@ -91,7 +92,7 @@ fn every_metric_is_there_and_moves_with_what_it_counts() {
 
 #[test]
 fn services_have_series_of_their_own_when_asked_for_and_lose_them_when_they_go() {
-    let mut scene = Scene::create(2).expect("a scene");
+    let mut scene = Scene::create(Mode::Nftables, 2).expect("a scene");
     scene.agent.own_config = Some(json!({
         "apiVersion": "shunt.dev/v1alpha1", "kind": "ShuntConfiguration", "serviceMetrics": 10,
     }));
@@ -109,7 +110,7 @@ fn services_have_series_of_their_own_when_asked_for_and_lose_them_when_they_go()
 
 #[test]
 fn services_without_local_endpoints_are_counted_by_policy() {
-    let scene = scene_with_web(2);
+    let scene = scene_with_web(Mode::Nftables, 2);
     let count = |policy: &str| {
         scrape(&scene).count(
             "kubeproxy_sync_proxy_rules_no_local_endpoints_total",

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use shunt_tests::Mode;
 use shunt_tests::agent::{Scene, tcp};
 use shunt_tests::lab::Outcome;
 
 use super::{WEB, is_answer};
 
 fn scene() -> Scene {
-    let mut scene = Scene::create(2).expect("a scene");
+    let mut scene = Scene::create(Mode::Nftables, 2).expect("a scene");
     scene.agent.config["detectLocalMode"] = json!("NodeCIDR");
     scene.publish("web", "10.96.0.10", &[0]).expect("applies");
     scene

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use shunt_tests::Mode;
 use shunt_tests::agent::Scene;
 
 use super::{WEB, difference, scene_with_web};
@@ -49,7 +50,7 @@ fn line_with(scene: &Scene, words: &[&str]) -> String {
 
 #[test]
 fn flushed_and_edited_rules_are_repaired_within_five_seconds_and_counted() {
-    let scene = scene_with_web(2);
+    let scene = scene_with_web(Mode::Nftables, 2);
     // Its clients are recorded in a set of its own.
     let sticky = serde_json::json!({"clusterIP": "10.96.0.12", "sessionAffinity": "ClientIP",
                                     "ports": [{"port": 80, "targetPort": 8080}]});
@@ -78,7 +79,7 @@ fn flushed_and_edited_rules_are_repaired_within_five_seconds_and_counted() {
 
 #[test]
 fn changes_while_the_agent_is_down_are_repaired_at_its_start() {
-    let mut scene = scene_with_web(2);
+    let mut scene = scene_with_web(Mode::Nftables, 2);
     let rules = own_rules(&scene);
     scene.agent.kill().expect("is killed");
     scene.nft("delete element ip shunt service-ips { 10.96.0.10 . tcp . 80 }").expect("nft runs");
@@ -92,7 +93,7 @@ fn changes_while_the_agent_is_down_are_repaired_at_its_start() {
 
 #[test]
 fn tables_of_others_and_busy_neighbours_are_left_alone() {
-    let scene = scene_with_web(2);
+    let scene = scene_with_web(Mode::Nftables, 2);
     let neighbour = "table ip neighbour {\n set s {\n type ipv4_addr\n }\n chain c {\n \
                      type filter hook forward priority 5\n ip saddr @s drop\n }\n }";
     scene.nft(neighbour).expect("nft runs");

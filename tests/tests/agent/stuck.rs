@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use shunt_tests::Mode;
 use shunt_tests::agent::{CHANGE_PATIENCE, Scene, eventually};
 use shunt_tests::apiserver::Refusal;
 use shunt_tests::lab::{HttpAnswer, Process};
@@ -35,7 +36,7 @@ fn wait_for_livez(scene: &Scene, wanted: u16) -> HttpAnswer {
 
 #[test]
 fn programming_that_is_stuck_shows_in_health_metrics_and_log_and_ends_with_its_cause() {
-    let mut scene = Scene::create(2).expect("a scene");
+    let mut scene = Scene::create(Mode::Nftables, 2).expect("a scene");
     scene.agent.config["nftables"] = serde_json::json!({"syncPeriod": "1s", "minSyncPeriod": "100ms"});
     scene.publish_spec("balanced", &balanced(), &[0]).expect("applies");
     scene.start_with_web().expect("the agent serves");
@@ -74,7 +75,7 @@ fn programming_that_is_stuck_shows_in_health_metrics_and_log_and_ends_with_its_c
 
 #[test]
 fn a_missing_list_is_no_fault_of_the_agent_but_a_first_sync_that_fails_is() {
-    let mut scene = Scene::create(2).expect("a scene");
+    let mut scene = Scene::create(Mode::Nftables, 2).expect("a scene");
     scene.agent.config["nftables"] = serde_json::json!({"syncPeriod": "1s", "minSyncPeriod": "100ms"});
     scene.publish("web", "10.96.0.10", &[0]).expect("applies");
     let refusal = Refusal { status: 500, retry_after: None };
@@ -100,7 +101,7 @@ fn balanced() -> serde_json::Value {
 
 #[test]
 fn an_agent_without_the_needed_capability_says_so_and_ends() {
-    let mut scene = scene_with_web(1);
+    let mut scene = scene_with_web(Mode::Nftables, 1);
     scene.agent.stop().expect("ends");
     let program = shunt_tests::flows::shunt_program().expect("the agent");
     let words = ["setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin", "--"];

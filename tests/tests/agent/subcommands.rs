@@ -1,9 +1,17 @@
 //! `shunt status`, `services` and `explain`, asking the running agent.
 
 use serde_json::{Value, json};
+use shunt_tests::Mode;
 use shunt_tests::agent::Scene;
+use shunt_tests::in_each_mode;
 
 use super::{WEB, scene_with_web};
+
+in_each_mode!(
+    status_tells_what_is_programmed_and_how_the_watches_are,
+    services_lists_frontends_with_pools_and_policies,
+    explain_tells_frontend_policy_and_endpoints,
+);
 
 fn said(scene: &Scene, arguments: &[&str]) -> String {
     scene.shunt(arguments).expect("runs").success().expect("succeeds")
@@ -31,9 +39,8 @@ fn publish_shop(scene: &Scene) {
     scene.wait_for_answer("10.96.0.20:80").expect("works");
 }
 
-#[test]
-fn status_tells_what_is_programmed_and_how_the_watches_are() {
-    let scene = scene_with_web(3);
+fn status_tells_what_is_programmed_and_how_the_watches_are(mode: Mode) {
+    let scene = scene_with_web(mode, 3);
     let shown = json_of(&scene, &["status"]);
     assert_eq!(
         (&shown["node"], &shown["healthy"], &shown["eligible"]),
@@ -41,7 +48,8 @@ fn status_tells_what_is_programmed_and_how_the_watches_are() {
     );
     assert_eq!((&shown["services"], &shown["servicePorts"]["IPv4"]), (&json!(1), &json!(1)), "{shown}");
     assert_eq!(shown["endpoints"]["IPv4"], 1, "{shown}");
-    assert!(shown["programmed"]["elements"].as_u64().is_some_and(|count| count > 0), "{shown}");
+    let kind = if mode.is_ebpf() { "frontends" } else { "elements" };
+    assert!(shown["programmed"][kind].as_u64().is_some_and(|count| count > 0), "{shown}");
     for kind in ["services", "endpointslices", "nodes", "servicecidrs"] {
         assert_eq!(shown["watches"][kind]["connected"], true, "{kind}: {shown}");
     }
@@ -54,9 +62,8 @@ fn status_tells_what_is_programmed_and_how_the_watches_are() {
     assert!(elsewhere.output.contains("127.0.0.1:10300"), "{}", elsewhere.output);
 }
 
-#[test]
-fn services_lists_frontends_with_pools_and_policies() {
-    let scene = scene_with_web(3);
+fn services_lists_frontends_with_pools_and_policies(mode: Mode) {
+    let scene = scene_with_web(mode, 3);
     publish_shop(&scene);
     let shown = json_of(&scene, &["services"]);
     let frontends = shown["frontends"].as_array().expect("a list").clone();
@@ -86,9 +93,8 @@ fn services_lists_frontends_with_pools_and_policies() {
     assert_eq!(lines.len(), frontends.len() + 1, "{table}");
 }
 
-#[test]
-fn explain_tells_frontend_policy_and_endpoints() {
-    let scene = scene_with_web(3);
+fn explain_tells_frontend_policy_and_endpoints(mode: Mode) {
+    let scene = scene_with_web(mode, 3);
     publish_shop(&scene);
     let text = said(&scene, &["explain", "10.244.1.13", "10.96.0.20:80/tcp"]);
     for words in ["default/shop", "10.244.1.11:8080", "10.244.1.12"] {

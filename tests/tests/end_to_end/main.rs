@@ -2,13 +2,19 @@
 //!
 //! Needs root, iproute2, nft and the built agent (or `SHUNT_BIN`).
 
-#![expect(clippy::expect_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
 
 mod bridge;
 mod nodes;
 mod recovery;
 mod rolling_update;
 mod scale;
+mod switches;
 
 use std::net::SocketAddr;
 

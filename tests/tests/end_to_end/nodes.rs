@@ -3,11 +3,19 @@
 use std::time::Duration;
 
 use serde_json::json;
+use shunt_tests::Mode;
 use shunt_tests::flows::Config;
+use shunt_tests::in_each_mode;
 use shunt_tests::lab::{Dial, Outcome, Protocol};
 use shunt_tests::stage::{CHANGE_PATIENCE, Endpoint, Slice, Stage, endpoints_of, service};
 
 use super::{at, is_answer, tcp};
+
+in_each_mode!(
+    node_ports_follow_addresses_that_come_and_go,
+    pods_of_another_node_are_reached_through_either_node,
+    both_ip_versions_of_a_service_work_and_fail_alone,
+);
 
 const BRIEF: Duration = Duration::from_millis(200);
 
@@ -17,10 +25,9 @@ fn node_port_service(policy: &str) -> serde_json::Value {
     service("web", &spec)
 }
 
-#[test]
-fn node_ports_follow_addresses_that_come_and_go() {
+fn node_ports_follow_addresses_that_come_and_go(mode: Mode) {
     let config = Config { node_port_addresses: vec!["192.168.60.0/24".to_owned()], ..Config::default() };
-    let mut stage = Stage::with_config(1, &config).expect("a stage");
+    let mut stage = Stage::with_config(mode, 1, &config).expect("a stage");
     stage.node_mut(0).expect("a node").add_pod(5).expect("a pod");
     let node = stage.node(0).expect("a node");
     let endpoint = Endpoint::new(node.endpoint(0).expect("a pod"), node.name());
@@ -44,9 +51,8 @@ fn node_ports_follow_addresses_that_come_and_go() {
     }
 }
 
-#[test]
-fn pods_of_another_node_are_reached_through_either_node() {
-    let mut stage = Stage::create(2).expect("a stage");
+fn pods_of_another_node_are_reached_through_either_node(mode: Mode) {
+    let mut stage = Stage::create(mode, 2).expect("a stage");
     for number in 0..2 {
         let node = stage.node_mut(number).expect("a node");
         (5..7).for_each(|last| node.add_pod(last).expect("a pod"));
@@ -74,7 +80,8 @@ fn pods_of_another_node_are_reached_through_either_node() {
     for (host, to) in ways {
         stage.wait_for_answer(host, &tcp(to)).expect("the service works");
         let attempts = host.ask_often(tcp(to), 48).expect("asks");
-        assert_eq!(endpoints_of(&attempts).expect("all are answered"), both, "{to}");
+        let seen = endpoints_of(&attempts).unwrap_or_else(|error| panic!("{to}: {error:#}: {attempts:?}"));
+        assert_eq!(seen, both, "{to}");
     }
 
     // With policy Local only the node that has an endpoint answers, and the
@@ -93,9 +100,8 @@ fn pods_of_another_node_are_reached_through_either_node() {
         .expect("without a local endpoint packets are dropped");
 }
 
-#[test]
-fn both_ip_versions_of_a_service_work_and_fail_alone() {
-    let mut stage = Stage::create(1).expect("a stage");
+fn both_ip_versions_of_a_service_work_and_fail_alone(mode: Mode) {
+    let mut stage = Stage::create(mode, 1).expect("a stage");
     (5..7).for_each(|last| stage.node_mut(0).expect("a node").add_pod(last).expect("a pod"));
     let spec = json!({"type": "LoadBalancer", "clusterIP": "10.96.0.10",
         "clusterIPs": ["10.96.0.10", "fd00:96::10"], "ipFamilies": ["IPv4", "IPv6"],

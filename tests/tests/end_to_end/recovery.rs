@@ -3,15 +3,23 @@
 use std::time::Duration;
 
 use serde_json::json;
+use shunt_tests::Mode;
+use shunt_tests::in_each_mode;
 use shunt_tests::stage::{CHANGE_PATIENCE, Endpoint, Slice, Stage, service};
 
 use super::{answered_by, at, is_answer, tcp};
 
+in_each_mode!(
+    a_flushed_ruleset_is_repaired_within_five_seconds,
+    services_of_a_killed_agent_go_on_and_a_new_one_catches_up,
+    an_agent_that_ends_in_order_leaves_services_working,
+);
+
 const REPAIR_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A node with three pods and a service whose only endpoint is the first.
-fn stage_with_service() -> Stage {
-    let mut stage = Stage::create(1).expect("a stage");
+fn stage_with_service(mode: Mode) -> Stage {
+    let mut stage = Stage::create(mode, 1).expect("a stage");
     (5..8).for_each(|last| stage.node_mut(0).expect("a node").add_pod(last).expect("a pod"));
     stage.apply(web(&stage, "web", "10.96.0.10", 0)).expect("applies");
     let (node, dial) = (stage.node(0).expect("a node"), tcp("10.96.0.10:80"));
@@ -34,16 +42,15 @@ fn assert_repaired(stage: &Stage) {
     assert!(after < REPAIR_PATIENCE, "repaired only after {after:?}");
 }
 
-#[test]
-fn a_flushed_ruleset_is_repaired_within_five_seconds() {
-    let stage = stage_with_service();
+fn a_flushed_ruleset_is_repaired_within_five_seconds(mode: Mode) {
+    let stage = stage_with_service(mode);
     stage.node(0).expect("a node").output("nft", &["flush", "ruleset"]).expect("nft runs");
     assert_repaired(&stage);
 }
 
 #[test]
 fn emptied_and_deleted_tables_are_repaired_within_five_seconds() {
-    let stage = stage_with_service();
+    let stage = stage_with_service(Mode::Nftables);
     let node = stage.node(0).expect("a node");
     for verb in ["flush", "delete"] {
         let tables = node.output("nft", &["list", "tables"]).expect("nft runs");
@@ -56,9 +63,8 @@ fn emptied_and_deleted_tables_are_repaired_within_five_seconds() {
     }
 }
 
-#[test]
-fn services_of_a_killed_agent_go_on_and_a_new_one_catches_up() {
-    let mut stage = stage_with_service();
+fn services_of_a_killed_agent_go_on_and_a_new_one_catches_up(mode: Mode) {
+    let mut stage = stage_with_service(mode);
     let dial = tcp("10.96.0.10:80");
     let connection = {
         let pod = stage.node(0).expect("a node").pod(2).expect("a pod");
@@ -94,7 +100,7 @@ fn services_of_a_killed_agent_go_on_and_a_new_one_catches_up() {
 
 #[test]
 fn a_broken_manifest_is_reported_and_the_others_work_on() {
-    let mut stage = stage_with_service();
+    let mut stage = stage_with_service(Mode::Nftables);
     let broken = "apiVersion: v1\nkind: Service\nmetadata:\n  name: [\n";
     stage.node(0).expect("a node").feed().write_file("broken.yaml", broken).expect("writes");
     stage.apply(web(&stage, "new", "10.96.0.11", 1)).expect("applies");
@@ -116,9 +122,8 @@ fn a_broken_manifest_is_reported_and_the_others_work_on() {
     stage.node_mut(0).expect("a node").check_agent().expect("the agent runs");
 }
 
-#[test]
-fn an_agent_that_ends_in_order_leaves_services_working() {
-    let mut stage = stage_with_service();
+fn an_agent_that_ends_in_order_leaves_services_working(mode: Mode) {
+    let mut stage = stage_with_service(mode);
     stage.node_mut(0).expect("a node").stop_agent().expect("ends in order");
     let pod = stage.node(0).expect("a node").pod(2).expect("a pod");
     let attempts = pod.ask_often(tcp("10.96.0.10:80"), 10).expect("asks");

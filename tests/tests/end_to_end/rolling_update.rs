@@ -4,9 +4,13 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use serde_json::json;
+use shunt_tests::Mode;
+use shunt_tests::in_each_mode;
 use shunt_tests::stage::{Endpoint, Slice, Stage, Traffic, TrafficReport, service};
 
 use super::tcp;
+
+in_each_mode!(a_rolling_update_loses_no_request,);
 
 const CLUSTER_IP: &str = "10.96.0.10:80";
 const NODE_PORT: &str = "192.168.50.11:30080";
@@ -26,9 +30,8 @@ fn report_of(traffic: Traffic, stage: &Stage) -> TrafficReport {
     report
 }
 
-#[test]
-fn a_rolling_update_loses_no_request() {
-    let mut stage = Stage::create(2).expect("a stage");
+fn a_rolling_update_loses_no_request(mode: Mode) {
+    let mut stage = Stage::create(mode, 2).expect("a stage");
     for number in 0..2 {
         let node = stage.node_mut(number).expect("a node");
         (5..8).for_each(|last| node.add_pod(last).expect("a pod"));

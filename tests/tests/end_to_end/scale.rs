@@ -1,10 +1,14 @@
 //! Many services at once.
 
 use serde_json::{Value, json};
+use shunt_tests::Mode;
+use shunt_tests::in_each_mode;
 use shunt_tests::lab::{Outcome, Protocol};
 use shunt_tests::stage::{CHANGE_PATIENCE, Endpoint, Slice, Stage, service};
 
 use super::{answered_by, at, tcp};
+
+in_each_mode!(three_hundred_services_come_at_once_and_half_of_them_go_at_once,);
 
 const SERVICES: usize = 300;
 
@@ -21,9 +25,8 @@ fn objects(stage: &Stage, number: usize) -> [Value; 2] {
     [service(&name, &spec), Slice::new(&name, 8080, [endpoint]).object()]
 }
 
-#[test]
-fn three_hundred_services_come_at_once_and_half_of_them_go_at_once() {
-    let mut stage = Stage::create(1).expect("a stage");
+fn three_hundred_services_come_at_once_and_half_of_them_go_at_once(mode: Mode) {
+    let mut stage = Stage::create(mode, 1).expect("a stage");
     (5..8).for_each(|last| stage.node_mut(0).expect("a node").add_pod(last).expect("a pod"));
     let all: Vec<_> = (0..SERVICES).flat_map(|number| objects(&stage, number)).collect();
     stage.apply(all).expect("applies");
