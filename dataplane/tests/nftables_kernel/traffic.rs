@@ -21,13 +21,18 @@ fn node(endpoints: &[&str]) {
     let commands = [
         "link set lo up".to_owned(),
         format!("address add {NODE}/32 dev lo"),
-        "address add fd00:1::2/128 dev lo".to_owned(),
+        "address add fd00:1::2/128 dev lo nodad".to_owned(),
         "route add 172.30.0.0/16 dev lo".to_owned(),
         "route add fd00:30::/64 dev lo".to_owned(),
     ];
     let addresses = endpoints.iter().map(|endpoint| {
         let ip = endpoint.parse::<SocketAddr>().unwrap().ip();
-        format!("address add {ip}/{} dev lo", if ip.is_ipv4() { 32 } else { 128 })
+        // Usable at once: detection of duplicates would have it wait.
+        if ip.is_ipv4() {
+            format!("address add {ip}/32 dev lo")
+        } else {
+            format!("address add {ip}/128 dev lo nodad")
+        }
     });
     for command in commands.into_iter().chain(addresses) {
         let status = Command::new("ip").args(command.split(' ')).status().unwrap();
