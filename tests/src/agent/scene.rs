@@ -14,8 +14,8 @@ use crate::Mode;
 use crate::lab::{Cluster, Dial, Host, HttpAnswer, Node, Outcome, Pod, PodLink, Protocol, http_get};
 use crate::stage::{Endpoint, Slice, service};
 
-/// How long the agent may take for a change, on a busy machine.
-pub const CHANGE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the agent may take for a change, and to load BPF programs at its start, on a busy machine.
+pub const CHANGE_PATIENCE: Duration = Duration::from_secs(30);
 /// How long the agent may take to answer HTTP.
 const HTTP_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a lost packet is waited for while a state is waited for.

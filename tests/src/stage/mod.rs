@@ -32,8 +32,8 @@ use crate::lab::{Attempt, Cluster, Dial, Host, Outcome};
 
 /// Names of the nodes a stage can have, in order.
 const NODE_NAMES: [&str; 2] = ["node-a", "node-b"];
-/// How long the agents may take for a change.
-pub const CHANGE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the agents may take for a change, and to load BPF programs at their start, on a busy machine.
+pub const CHANGE_PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(30);
 
 /// The cluster. Fields are dropped in order: agents first.

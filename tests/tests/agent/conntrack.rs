@@ -190,7 +190,7 @@ fn flows_that_have_nothing_to_do_with_it_survive(mode: Mode) {
         Ok(entries(&scene, "192.168.50.11", 30053).is_empty().then_some(()))
     })
     .expect("goes");
-    assert_eq!(unrelated(&scene), before);
+    assert_survive(&before, &unrelated(&scene));
     scene.api.put(scene.udp_slice("dns", &[]).expect("a slice")).expect("applies");
     flow.wait_for(&scene, None);
     scene.agent.kill().expect("is killed");
@@ -199,7 +199,12 @@ fn flows_that_have_nothing_to_do_with_it_survive(mode: Mode) {
     flow.wait_for(&scene, Some(0));
     scene.api.delete("Service", "dns").expect("deletes");
     flow.wait_for(&scene, None);
-    assert_eq!(unrelated(&scene), before);
+    assert_survive(&before, &unrelated(&scene));
+}
+
+/// Flows of the service itself may have come on top.
+fn assert_survive(before: &[BTreeSet<String>; 4], now: &[BTreeSet<String>; 4]) {
+    assert!(before.iter().zip(now).all(|(before, now)| before.is_subset(now)), "{before:?} -> {now:?}");
 }
 
 fn an_endpoint_that_is_added_leaves_flows_where_they_are(mode: Mode) {

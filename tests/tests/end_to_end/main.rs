@@ -15,6 +15,7 @@ mod recovery;
 mod rolling_update;
 mod scale;
 mod switches;
+mod topologies;
 
 use std::net::SocketAddr;
 
