@@ -50,9 +50,20 @@ pub(super) struct Opened {
     pub(super) port: Option<u32>,
 }
 
-/// Opens the dataplane that was asked for, or the best that works here if that is left to us. It signals `drifted` itself,
-/// if it notices what others do.
-pub(super) fn open(
+/// Opens the dataplane, on a thread of its own: asking the kernel and loading programs take a while, and the servers are
+/// to answer meanwhile. It signals `drifted` itself, if it notices what others do.
+pub(super) async fn open(
+    settings: &Settings,
+    detectors: &PerFamily<LocalDetector>,
+    drifted: &Arc<Notify>,
+) -> anyhow::Result<Opened> {
+    let (settings, detectors, drifted) = (settings.clone(), detectors.clone(), Arc::clone(drifted));
+    let opening = tokio::task::spawn_blocking(move || open_here(&settings, &detectors, &drifted));
+    opening.await.context("opening the dataplane")?
+}
+
+/// Opens the dataplane that was asked for, or the best that works here if that is left to us.
+fn open_here(
     settings: &Settings,
     detectors: &PerFamily<LocalDetector>,
     drifted: &Arc<Notify>,

@@ -25,7 +25,7 @@ use crate::kernel::monitor::AddressMonitor;
 use crate::plan::{self, PlanSettings};
 use crate::reconcile::{Agent, AgentParts, ClientClasses, Engine, QueryHandle, Running};
 use crate::serve::{
-    Clock, ClusterEvent, EventSink, HealthMonitor, LogHandle, Metrics, ServeError, ServiceSeries,
+    Clock, ClusterEvent, EventSink, HealthMonitor, LogHandle, Metrics, ServeError, ServiceSeries, Severity,
 };
 
 /// Runs the agent until it is stopped by a signal, or cannot go on.
@@ -108,7 +108,7 @@ async fn start(loaded: Loaded, logs: LogHandle, stop: CancellationToken) -> anyh
     check_families(&settings, &node)?;
     let kernel_changed = Arc::new(Notify::new());
     let Opened { dataplane, choice, report, opt_out, port } =
-        dataplane::open(&settings, &detectors, &kernel_changed)?;
+        dataplane::open(&settings, &detectors, &kernel_changed).await?;
     source.watch_pods(opt_out.is_some());
     let objects = source.events;
     let running = running(&settings, &choice, &metrics, &*events);
@@ -171,7 +171,8 @@ fn running(settings: &Settings, choice: &Choice, metrics: &Metrics, events: &dyn
     }
     metrics.set_mode(configured, dataplane);
     if settings.mode == Mode::Auto && choice.mode != Mode::Ebpf {
-        events.emit(ClusterEvent::degraded(format!("mode {dataplane}: {reason}")));
+        let news = ClusterEvent::degraded(format!("mode {dataplane}: {reason}"));
+        events.emit(ClusterEvent { severity: Severity::Normal, ..news });
     }
     if choice.mode == Mode::Ebpf {
         init::local_sources();

@@ -8,7 +8,6 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use nix::sched::{CloneFlags, unshare};
 use shunt::kernel::probe::find_cgroup2;
 
 use crate::fixtures::run;
@@ -72,9 +71,8 @@ fn process_in_the_cgroup() {
 
 fn obey(words: &[&str]) -> std::io::Result<String> {
     match words {
-        // A pod is a network namespace in which the backend answers too.
+        // A pod has a network namespace of its own, in which the backend answers too.
         ["pod", rest @ ..] => {
-            unshare(CloneFlags::CLONE_NEWNET)?;
             run("ip link set lo up");
             serve("127.0.0.7:8080", "pod");
             obey(rest)
@@ -141,7 +139,9 @@ fn abandoned(to: SocketAddr) -> std::io::Result<String> {
 
 /// Starts a process in a cgroup, in this thread's network namespace.
 pub(crate) fn start(cgroup: &Path, order: &str) -> Child {
-    let join = format!("echo $$ > {}/cgroup.procs && exec \"$@\"", cgroup.display());
+    // The whole process, as a pod's: threads of others' namespaces are nobody's business.
+    let own = if order.starts_with("pod ") { "unshare --net" } else { "" };
+    let join = format!("echo $$ > {}/cgroup.procs && exec {own} \"$@\"", cgroup.display());
     Command::new("sh")
         .args(["-c", &join, "sh"])
         .arg(std::env::current_exe().unwrap())

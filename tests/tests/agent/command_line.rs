@@ -48,7 +48,7 @@ fn flags_alone_are_enough_and_those_without_meaning_are_warned_of() {
     ];
     scene.launch_with(arguments).expect("starts");
     scene.wait_for_answer(WEB).expect("works");
-    scene.wait_for_log(&["WARN", "ipvs", "auto"]).expect("the mode is warned of");
+    scene.wait_for_log(&["WARN", "ipvs", "nftables"]).expect("the mode is warned of");
     scene.wait_for_log(&["WARN", "ipvs-scheduler"]).expect("the scheduler is warned of");
     let flags = scene.metrics_page("/flagz").expect("answers").body;
     assert!(flags.contains("ipvs-scheduler=rr") && flags.contains("cluster-cidr=10.244.0.0/16"), "{flags}");

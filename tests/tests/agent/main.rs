@@ -17,6 +17,7 @@ mod conntrack;
 mod credentials;
 mod health;
 mod metrics;
+mod modes;
 mod node_cidr;
 mod repair;
 mod stuck;

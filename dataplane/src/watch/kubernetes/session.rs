@@ -161,13 +161,7 @@ impl Session {
             ..ListParams::default()
         };
         loop {
-            let request = kube::core::Request::new(self.target.path);
-            let request = if self.target.metadata_only {
-                request.list_metadata(&params)
-            } else {
-                request.list(&params)
-            };
-            let request = request.map_err(invalid_request)?;
+            let request = self.target.list(&params).map_err(invalid_request)?;
             let body = read_page(self.api.send(request).await?).await?;
             let received = Instant::now();
             let page: Page<'_> = serde_json::from_slice(&body).map_err(WatchError::Answer)?;
@@ -215,13 +209,7 @@ impl Session {
             send_initial_events: as_list,
         };
         let version = self.position.clone().unwrap_or_default();
-        let request = kube::core::Request::new(self.target.path);
-        let request = if self.target.metadata_only {
-            request.watch_metadata(&params, &version)
-        } else {
-            request.watch(&params, &version)
-        };
-        let request = request.map_err(invalid_request)?;
+        let request = self.target.watch(&params, &version).map_err(invalid_request)?;
         let response = self.api.send(request).await?;
         self.kind_status().set_connected(true);
         if as_list {

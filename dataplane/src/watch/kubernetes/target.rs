@@ -1,5 +1,7 @@
 //! What is watched, with kube-proxy's selectors.
 
+use kube::api::{ListParams, WatchParams};
+
 use crate::domain::ObjectKind;
 
 /// One list-and-watch.
@@ -15,7 +17,25 @@ pub(super) struct Target {
     pub(super) metadata_only: bool,
 }
 
+type Request = Result<http::Request<Vec<u8>>, kube::core::request::Error>;
+
 impl Target {
+    /// The request for a page of the list.
+    pub(super) fn list(&self, params: &ListParams) -> Request {
+        let request = kube::core::Request::new(self.path);
+        if self.metadata_only { request.list_metadata(params) } else { request.list(params) }
+    }
+
+    /// The request for a watch from that version on.
+    pub(super) fn watch(&self, params: &WatchParams, version: &str) -> Request {
+        let request = kube::core::Request::new(self.path);
+        if self.metadata_only {
+            request.watch_metadata(params, version)
+        } else {
+            request.watch(params, version)
+        }
+    }
+
     pub(super) fn services() -> Self {
         Self {
             kind: ObjectKind::Service,

@@ -19,7 +19,7 @@ fn is_listed(levels: u32) -> bool {
             continue;
         }
         // SAFETY: the helper takes a plain number; a level below the process's own gives 0, which is nobody's id.
-        let id = unsafe { bpf_get_current_ancestor_cgroup_id(level as i32) };
+        let id = unsafe { bpf_get_current_ancestor_cgroup_id(level.cast_signed()) };
         // SAFETY: the map frees its elements after a grace period, which the program's run is within.
         if unsafe { OPTED_OUT.get(id) }.is_some() {
             return true;
