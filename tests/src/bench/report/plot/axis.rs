@@ -85,7 +85,7 @@ impl Axis {
     }
 
     /// In words, if there is something to say.
-    pub(in crate::bench::report) const fn scale(&self) -> &'static str {
+    pub(super) const fn scale(&self) -> &'static str {
         if self.logarithmic { "log scale" } else { "" }
     }
 

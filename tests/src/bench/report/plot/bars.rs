@@ -51,12 +51,7 @@ impl Bars {
         let height = TOP + self.groups.iter().map(Group::height).sum::<f64>() + 4.0;
         let description = format!("{}, {}", self.title, self.subtitle);
         drawn((WIDTH, height), &description, |canvas| {
-            let heading = Text { size: 15.0, bold: true, strength: 1.0, ..Text::plain(Align::Left) };
-            canvas.text(&self.title, (8.0, 16.0), heading)?;
-            let scale = self.axis.scale();
-            let subtitle =
-                if scale.is_empty() { self.subtitle.clone() } else { format!("{}, {scale}", self.subtitle) };
-            canvas.text(&subtitle, (8.0, 36.0), Text::plain(Align::Left))?;
+            canvas.titles(&self.title, &self.subtitle, &self.axis)?;
             let mut y = TOP;
             for group in &self.groups {
                 self.group(canvas, group, y)?;

@@ -6,6 +6,8 @@ use plotters::prelude::{Color as _, IntoFont as _, RGBColor, SVGBackend, ShapeSt
 use plotters::style::FontStyle;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use super::axis::Axis;
+
 /// The backend knows whole numbers only: so many of them are a point.
 const SCALE: f64 = 4.0;
 /// Stands for the colour of the page's text until the drawing is done.
@@ -88,6 +90,14 @@ impl Canvas<'_> {
 
     pub(super) fn disc(&mut self, center: (f64, f64), radius: f64, color: RGBColor) -> Result<()> {
         self.backend.draw_circle(placed(center), unsigned(radius), &color, true).map_err(failed)
+    }
+
+    /// What a chart is called, and below it what its values are.
+    pub(super) fn titles(&mut self, title: &str, subtitle: &str, axis: &Axis) -> Result<()> {
+        let heading = Text { size: 15.0, bold: true, strength: 1.0, ..Text::plain(Align::Left) };
+        self.text(title, (8.0, 16.0), heading)?;
+        let parts: Vec<_> = [subtitle, axis.scale()].into_iter().filter(|part| !part.is_empty()).collect();
+        self.text(&parts.join(", "), (8.0, 36.0), Text::plain(Align::Left))
     }
 
     /// Text whose middle is at this height.

@@ -56,7 +56,7 @@ impl Curves {
             (1..).zip(self.lanes.iter().step_by(usize::from(LEGEND_COLUMNS))).map(|(row, _)| row).last();
         let height = TOP + PLOT + BELOW + LEGEND_ROW * f64::from(rows.unwrap_or(0_u16));
         drawn((WIDTH, height), &format!("{}, {}", self.title, self.subtitle), |canvas| {
-            self.titles(canvas)?;
+            canvas.titles(&self.title, &self.subtitle, &self.y)?;
             self.axes(canvas)?;
             self.lanes.iter().try_for_each(|curve| self.curve(canvas, curve))?;
             self.legend(canvas)
@@ -66,19 +66,6 @@ impl Curves {
     fn place(&self, x: f64, y: f64) -> (f64, f64) {
         let (left, right) = (MARGIN.0, WIDTH - MARGIN.1);
         (left + self.x.place(x) * (right - left), TOP + (1.0 - self.y.place(y)) * PLOT)
-    }
-
-    fn titles(&self, canvas: &mut Canvas<'_>) -> Result<()> {
-        let left = 8.0;
-        canvas.text(
-            &self.title,
-            (left, 16.0),
-            Text { size: 15.0, bold: true, strength: 1.0, ..Text::plain(Align::Left) },
-        )?;
-        let scale = self.y.scale();
-        let subtitle =
-            if scale.is_empty() { self.subtitle.clone() } else { format!("{}, {scale}", self.subtitle) };
-        canvas.text(&subtitle, (left, 36.0), Text::plain(Align::Left))
     }
 
     fn axes(&self, canvas: &mut Canvas<'_>) -> Result<()> {
