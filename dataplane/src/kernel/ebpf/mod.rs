@@ -57,6 +57,8 @@ mod sockets;
 mod sys;
 mod trial;
 mod watcher;
+#[cfg(feature = "workbench")]
+pub mod workbench;
 mod worker;
 mod write;
 

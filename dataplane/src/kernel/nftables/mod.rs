@@ -57,6 +57,8 @@ mod unit;
 mod userdata;
 mod watch;
 mod withdrawn;
+#[cfg(feature = "workbench")]
+pub mod workbench;
 
 pub use dataplane::{Nftables, cleanup};
 pub use mark_table::{

@@ -136,7 +136,7 @@ impl FamilyTable {
     }
 
     /// Operations for a difference, in the order in which they are possible.
-    fn steps(&mut self, difference: Difference) -> Work {
+    pub(super) fn steps(&mut self, difference: Difference) -> Work {
         let name = |set: StaticSet| Arc::<str>::from(set.name().as_ref());
         let mut work = Work::default();
         let gone = difference.remove.into_iter();
