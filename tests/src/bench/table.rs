@@ -104,7 +104,7 @@ fn cell(figure: &Figure, related: bool) -> String {
         (Some(ratio), _) => {
             format!("{value} {:>5}{}{mark}", show::ratio(ratio.median), wave(ratio.is_noisy()))
         }
-        (None, _) if related => format!("{value}      {}{mark}", wave(figure.noisy)),
+        (None, _) if related => format!("{value}{}      {mark}", wave(figure.noisy)),
         (None, Some(p99)) => format!("{}{mark}", pair(&value, &show(figure.unit, p99))),
         (None, None) => format!("{value}{}{mark}", wave(figure.noisy)),
     }
