@@ -144,7 +144,8 @@ impl<'a> Gallery<'a> {
         let values = figures.iter().filter_map(|figure| related(figure));
         let ends = |(value, interval): (f64, Option<(f64, f64)>)| {
             let (low, high) = interval.unwrap_or((value, value));
-            [low, high]
+            // A long interval may leave the chart, the value itself does not because of that.
+            [low, value, if value <= FAR { high.min(FAR) } else { high }]
         };
         let axis = Axis::ratios(values.flat_map(ends).collect::<Vec<_>>().into_iter(), FAR);
         let far = figures.iter().filter(|figure| figure.ratio.is_some_and(|ratio| ratio.median > FAR));
