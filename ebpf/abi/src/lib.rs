@@ -39,7 +39,7 @@ macro_rules! assert_layout {
 
         impl $crate::version::Layout for $type {
             const DESCRIPTION: &'static str =
-                concat!(stringify!($type), $size, $(stringify!($field), "@", $offset, ","),+);
+                concat!(stringify!($type), ":", $size, ":", $(stringify!($field), "@", $offset, ","),+);
         }
 
         #[cfg(feature = "aya")]

@@ -1,4 +1,5 @@
-//! The version of the layouts, derived from them.
+//! The version of the layouts, derived from them, and their descriptions, by which a later build reads what this one
+//! has left in the kernel.
 
 use crate::{
     affinity::{AffinityKey4, AffinityKey6, AffinityValue},
@@ -17,18 +18,22 @@ use crate::{
 
 /// A type whose layout both sides must agree on.
 pub trait Layout {
-    /// Name, size, and name and offset of each field.
+    /// Name, size, and name and offset of each field: `Name:8:first@0,second@4,`. There is no padding, so that each
+    /// field ends where the next begins.
     const DESCRIPTION: &'static str;
 }
 
 /// Raised by hand when the meaning of a field changes while every layout stays as it is.
-const MEANING: u32 = 4;
+pub const MEANING: u32 = 4;
 
-/// Names the folder of the pinned maps: programs and agent of different versions never share a map. (Counters are told
-/// by their place, so their names count.)
-pub const LAYOUT_VERSION: u32 = fold(&[Counter::LABELS, TYPES]);
+/// Maps of builds with this [`MEANING`] up to the present one can be carried over field by field. Raised by hand when a
+/// field of a flow, of affinity or of a socket's origin gets another meaning.
+pub const OLDEST_READABLE: u32 = 4;
 
-const TYPES: &[&str] = &[
+const _: () = assert!(OLDEST_READABLE <= MEANING);
+
+/// Every layout that programs and agent share.
+pub const DESCRIPTIONS: &[&str] = &[
     AffinityKey4::DESCRIPTION,
     AffinityKey6::DESCRIPTION,
     AffinityValue::DESCRIPTION,
@@ -54,6 +59,10 @@ const TYPES: &[&str] = &[
     ServiceCounters::DESCRIPTION,
 ];
 
+/// Names the folder of the pinned maps: programs and agent of different versions never share a map. (Counters are told
+/// by their place, so their names count.)
+pub const LAYOUT_VERSION: u32 = fold(&[Counter::LABELS, DESCRIPTIONS]);
+
 /// FNV-1a over all descriptions.
 const fn fold(mut lists: &[&[&str]]) -> u32 {
     let mut hash = 0x811c_9dc5 ^ MEANING;
@@ -78,11 +87,33 @@ const fn fold_one(mut hash: u32, mut bytes: &[u8]) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+    use std::{format, fs, path::Path, string::String};
+
     use super::*;
 
     #[test]
+    fn every_layout_is_described() {
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        for entry in fs::read_dir(sources).unwrap() {
+            let path = entry.unwrap().path();
+            // The probe's maps are never pinned, and the library only defines the macro.
+            if ["probe.rs", "lib.rs", "version.rs"].iter().any(|name| path.ends_with(name)) {
+                continue;
+            }
+            let text: String = fs::read_to_string(&path).unwrap();
+            for found in text.split("assert_layout!(").skip(1) {
+                let name = found.trim_start().split(',').next().unwrap();
+                let start = format!("{name}:");
+                let is_described = DESCRIPTIONS.iter().any(|text| text.starts_with(&start));
+                assert!(is_described, "{name} of {} is missing in DESCRIPTIONS", path.display());
+            }
+        }
+    }
+
+    #[test]
     fn a_changed_layout_changes_the_version() {
-        assert_ne!(fold(&[&["Type8a@0,"]]), fold(&[&["Type8a@4,"]]));
+        assert_ne!(fold(&[&["Type:8:a@0,"]]), fold(&[&["Type:8:a@4,"]]));
         assert_ne!(fold(&[&["A"], &["B"]]), fold(&[&["B", "A"]]));
     }
 }
