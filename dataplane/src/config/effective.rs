@@ -165,6 +165,7 @@ fn ebpf(shunt: &ShuntConfiguration) -> Ebpf {
             "off" => SocketLb::Off,
             _ => SocketLb::All,
         },
+        maps: shunt.maps.settings(),
         acceleration: match shunt.acceleration.0.as_str() {
             "tc" => Acceleration::Tc,
             "xdp" => Acceleration::Xdp,

@@ -20,6 +20,7 @@ mod load;
 mod local_mode;
 mod logging_document;
 mod logging_validation;
+mod map_document;
 mod mode;
 mod section;
 mod settings;
@@ -42,9 +43,10 @@ pub use local_mode::LocalMode;
 pub use logging_document::{
     FlushFrequency, FormatOptions, LoggingConfiguration, OutputOptions, Quantity, VModule,
 };
+pub use map_document::MapDocument;
 pub use mode::Mode;
 pub use settings::{
-    Acceleration, Client, Conntrack, Ebpf, LocalhostNodePorts, LogFormat, Logging, NodePortAddresses,
+    Acceleration, Client, Conntrack, Ebpf, LocalhostNodePorts, LogFormat, Logging, MapSizes, NodePortAddresses,
     Servers, Settings, SocketLb,
 };
 pub use shunt_document::{ShuntConfiguration, Word};

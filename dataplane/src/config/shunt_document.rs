@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use super::map_document::MapDocument;
 use super::section::{fields, section};
 
 /// `apiVersion` of the document.
@@ -33,6 +34,8 @@ section! {
         pub kind: String,
         /// Directory of manifests that is read instead of an API server, empty for none.
         pub manifests: String,
+        /// How much the tables of the eBPF dataplane can hold.
+        pub maps: MapDocument,
         /// How many Services may have metrics of their own; 0, the default, for none.
         pub service_metrics: i32,
         /// `all`, `host` or `off`.
@@ -58,6 +61,7 @@ impl ShuntConfiguration {
                 default.clone_into(field);
             }
         }
+        self.maps.set_defaults();
     }
 }
 

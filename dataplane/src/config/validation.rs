@@ -108,6 +108,7 @@ pub(super) fn validate_shunt(document: &ShuntConfiguration) -> Vec<FieldError> {
     found.require(u16::try_from(priority).is_ok(), "filterPriority", priority, "must be 0 to 65535");
     let metrics = document.service_metrics;
     found.require(metrics >= 0, "serviceMetrics", metrics, "must be 0 or more");
+    document.maps.validate(&mut found);
     found.into_errors()
 }
 

@@ -192,6 +192,25 @@ fn ranges_of_the_wrong_family_are_fatal_on_a_single_stack_and_a_warning_on_a_dua
 }
 
 #[test]
+fn tables_have_the_sizes_that_are_configured_and_others_follow_the_memory() {
+    let with = |lines: &str| load_text(&format!("{HEAD}{SHUNT_HEAD}maps:\n{lines}"), &[]);
+    let maps = load_text(HEAD, &[]).unwrap().settings.ebpf.maps;
+    assert_eq!((maps.memory_millionths, maps.frontends), (10_000, None));
+    let maps = with("  frontends: 1000\n  memoryRatio: 0.025\n").unwrap().settings.ebpf.maps;
+    assert_eq!((maps.memory_millionths, maps.frontends.unwrap().get(), maps.flows), (25_000, 1000, None));
+    for (lines, path) in [
+        ("  flows: -1\n", "maps.flows"),
+        ("  poolSlots: 67108865\n", "maps.poolSlots"),
+        ("  memoryRatio: 0.9\n", "maps.memoryRatio"),
+        ("  memoryRatio: -1\n", "maps.memoryRatio"),
+        ("  frontend: 5\n", "frontend"),
+    ] {
+        let error = with(lines).unwrap_err().to_string();
+        assert!(error.contains(path), "{lines}: {error}");
+    }
+}
+
+#[test]
 fn services_have_metrics_of_their_own_when_asked_for() {
     let with = |value: &str| load_text(&format!("{HEAD}{SHUNT_HEAD}serviceMetrics: {value}\n"), &[]);
     assert_eq!(load_text(HEAD, &[]).unwrap().settings.service_metrics, 0);
