@@ -15,7 +15,12 @@ use std::time::Duration;
 use namespace::{in_namespace, run};
 use shunt::domain::{IpFamily, Protocol};
 use shunt::kernel::conntrack::{Conntrack, Flow, NetlinkConntrack, Occupancy, UdpFrontend};
-use shunt::plan::{Frontend, FrontendAddress, Globals};
+use shunt::plan::{Frontend, FrontendAddress, Globals, PerFamily};
+
+/// Flows of IPv4 and of IPv6.
+const fn counts(v4: u64, v6: u64) -> PerFamily<u64> {
+    PerFamily { v4, v6 }
+}
 
 /// Makes an entry as if a client on port `client_port` had sent to `to` and the packet had been translated to `by`.
 fn add_flow(client_port: u16, to: &str, by: &str, more: &str) {
@@ -62,7 +67,7 @@ fn a_changed_address_loses_its_stale_flows_only() {
              --reply-src 10.1.0.2 --reply-port-src 53 --reply-dst 10.9.9.9 --reply-port-dst 6");
         let changed = [vip("10.96.0.10", 53, &["10.1.0.1:53"])];
         let mut conntrack = NetlinkConntrack::new();
-        assert_eq!(conntrack.clean(&changed, &BTreeSet::new()).unwrap(), 2);
+        assert_eq!(conntrack.clean(&changed, &BTreeSet::new()).unwrap(), counts(2, 0));
         assert_eq!(left(IpFamily::V4), [1, 4, 5].into());
         let state = format!("{conntrack:?}");
         assert!(state.contains("filters_work: true"), "this kernel took the filter: {state}");
@@ -78,7 +83,7 @@ fn ipv6_flows_are_told_apart_by_address() {
         add_flow(3, "[fd96::11]:53", "[fd01::2]:53", "");
         add_flow(4, "[fd96::10]:54", "[fd01::2]:53", "");
         let changed = [vip("fd96::10", 53, &["[fd01::1]:53"])];
-        assert_eq!(NetlinkConntrack::new().clean(&changed, &BTreeSet::new()).unwrap(), 1);
+        assert_eq!(NetlinkConntrack::new().clean(&changed, &BTreeSet::new()).unwrap(), counts(0, 1));
         assert_eq!(left(IpFamily::V6), [1, 3, 4].into());
     });
 }
@@ -90,7 +95,10 @@ fn a_node_port_leaves_the_same_port_of_other_hosts_alone() {
         add_flow(2, "198.51.100.7:30053", "198.51.100.7:30053", "");
         add_flow(3, "198.51.100.7:30053", "10.1.0.2:53", "");
         let changed = [frontend(FrontendAddress::NodePort(IpFamily::V4), 30053, &["10.1.0.1:53"])];
-        assert_eq!(NetlinkConntrack::new().clean(&changed, &addresses(&["192.0.2.1"])).unwrap(), 1);
+        assert_eq!(
+            NetlinkConntrack::new().clean(&changed, &addresses(&["192.0.2.1"])).unwrap(),
+            counts(1, 0)
+        );
         assert_eq!(left(IpFamily::V4), [2, 3].into());
     });
 }
@@ -101,7 +109,7 @@ fn a_frontend_without_endpoints_keeps_what_was_never_translated() {
         add_flow(1, "10.96.0.10:53", "10.1.0.1:53", "");
         add_flow(2, "10.96.0.10:53", "10.96.0.10:53", "");
         let changed = [vip("10.96.0.10", 53, &[])];
-        assert_eq!(NetlinkConntrack::new().clean(&changed, &BTreeSet::new()).unwrap(), 1);
+        assert_eq!(NetlinkConntrack::new().clean(&changed, &BTreeSet::new()).unwrap(), counts(1, 0));
         assert_eq!(left(IpFamily::V4), [2].into());
     });
 }
@@ -115,7 +123,7 @@ fn stale_flows_in_zones_go_and_untranslated_ones_there_stay() {
         add_flow(4, "10.96.0.10:53", "10.1.0.2:53", "--reply-zone 9");
         add_flow(5, "10.96.0.10:53", "10.1.0.1:53", "-w 7");
         let changed = [vip("10.96.0.10", 53, &["10.1.0.1:53"])];
-        assert_eq!(NetlinkConntrack::new().clean(&changed, &BTreeSet::new()).unwrap(), 3);
+        assert_eq!(NetlinkConntrack::new().clean(&changed, &BTreeSet::new()).unwrap(), counts(3, 0));
         assert_eq!(left(IpFamily::V4), [2, 5].into());
     });
 }
@@ -133,7 +141,7 @@ fn many_changes_at_once_give_the_same_result() {
             add_flow(port + 1000, &format!("10.96.0.10:{port}"), "10.1.0.1:53", "");
             add_flow(port, &format!("[fd96::10]:{port}"), "[fd01::2]:53", "");
         }
-        assert_eq!(NetlinkConntrack::new().clean(&changed, &BTreeSet::new()).unwrap(), 6);
+        assert_eq!(NetlinkConntrack::new().clean(&changed, &BTreeSet::new()).unwrap(), counts(3, 3));
         assert_eq!(left(IpFamily::V4), [61, 1001, 1030, 1060, 1061].into());
         assert_eq!(left(IpFamily::V6), [61].into());
     });
@@ -154,10 +162,14 @@ fn a_restarted_agent_clears_what_died_while_it_was_away() {
             ..Globals::default()
         };
         let mut conntrack = NetlinkConntrack::new();
-        assert_eq!(conntrack.clean_all(&all, &globals).unwrap(), 3);
+        assert_eq!(conntrack.clean_all(&all, &globals).unwrap(), counts(2, 1));
         assert_eq!(left(IpFamily::V4), [1, 4, 5].into());
         assert_eq!(left(IpFamily::V6), BTreeSet::new());
-        assert_eq!(conntrack.clean_all(&all, &globals).unwrap(), 0, "a second time there is nothing to do");
+        assert_eq!(
+            conntrack.clean_all(&all, &globals).unwrap(),
+            PerFamily::default(),
+            "a second time there is nothing to do"
+        );
     });
 }
 
@@ -182,11 +194,11 @@ fn a_client_that_keeps_sending_moves_to_the_new_endpoint() {
         assert_eq!(received(&old), Some("two".into()), "without cleaning the flow stays where it was");
 
         let changed = [vip("10.96.0.10", 53, &["10.1.0.2:5353"])];
-        assert_eq!(NetlinkConntrack::new().clean(&changed, &BTreeSet::new()).unwrap(), 1);
+        assert_eq!(NetlinkConntrack::new().clean(&changed, &BTreeSet::new()).unwrap(), counts(1, 0));
         client.send(b"three").unwrap();
         assert_eq!(received(&new), Some("three".into()));
         assert_eq!(received(&old), None);
-        assert_eq!(NetlinkConntrack::new().clean(&changed, &BTreeSet::new()).unwrap(), 0);
+        assert_eq!(NetlinkConntrack::new().clean(&changed, &BTreeSet::new()).unwrap(), counts(0, 0));
     });
 }
 

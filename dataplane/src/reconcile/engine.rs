@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::domain::{Cluster, Event, ObjectKind};
 use crate::kernel::conntrack::{Conntrack, ConntrackError, UdpFrontend};
 use crate::kernel::{Applied, Dataplane, DataplaneError, Disposition, Inspected, Inspection, Observations};
-use crate::plan::{Changes, Frontend, Pending, PlanSettings, Planner};
+use crate::plan::{Changes, Frontend, Pending, PerFamily, PlanSettings, Planner};
 
 /// How many frontends that the kernel refuses are left out in one sync before it is given up until the next.
 const REFUSALS_PER_SYNC: usize = 256;
@@ -275,8 +275,8 @@ impl Engine {
         self.programmed == Programmed::AsPlanned && self.stale.is_owed()
     }
 
-    /// Removes stale flows; how many, and the time it took. What fails stays owed.
-    pub fn clean_conntrack(&mut self) -> Result<(u64, Duration), ConntrackError> {
+    /// Removes stale flows; how many of each family, and the time it took. What fails stays owed.
+    pub fn clean_conntrack(&mut self) -> Result<(PerFamily<u64>, Duration), ConntrackError> {
         let started = Instant::now();
         let table = self.planner.table();
         let outcome = match &self.stale {

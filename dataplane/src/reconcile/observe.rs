@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::engine::{Engine, SyncFailure, SyncReport, error_chain};
 use crate::domain::{Event, IpFamily, ObjectKind, Problem, ServiceName};
 use crate::kernel::conntrack::{ConntrackError, Occupancy};
-use crate::plan::{HealthCheck, PlanProblem, ProblemReason};
+use crate::plan::{HealthCheck, PerFamily, PlanProblem, ProblemReason};
 use crate::serve::{
     ClusterEvent, EventSink, HealthCheckService, HealthMonitor, ListenOn, LocalPolicy, Metrics,
     NodePortServers, Repair, ServiceWarning, WatchRestart,
@@ -168,15 +168,15 @@ impl Observer {
     }
 
     /// Connection tracking was cleaned, or could not be.
-    pub(super) fn cleaned(&self, outcome: &Result<(u64, Duration), ConntrackError>) {
+    pub(super) fn cleaned(&self, outcome: &Result<(PerFamily<u64>, Duration), ConntrackError>) {
         match outcome {
             Ok((deleted, took)) => {
                 for family in IpFamily::ALL {
-                    let count = if family == IpFamily::V4 { *deleted } else { 0 };
-                    self.metrics.conntrack_reconciled(family, *took, count);
+                    self.metrics.conntrack_reconciled(family, *took, *deleted.get(family));
                 }
-                if *deleted > 0 {
-                    tracing::info!(deleted, "removed stale UDP flows from connection tracking");
+                let PerFamily { v4, v6 } = deleted;
+                if v4 + v6 > 0 {
+                    tracing::info!(v4, v6, "removed stale UDP flows from connection tracking");
                 }
             }
             Err(error) => tracing::warn!("stale UDP flows stay for now: {}", error_chain(error)),

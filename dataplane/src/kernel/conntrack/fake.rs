@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::index::FrontendIndex;
 use super::{Conntrack, ConntrackError, Flow, UdpFrontend};
-use crate::plan::Globals;
+use crate::domain::IpFamily;
+use crate::plan::{Globals, PerFamily};
 
 /// One call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +59,7 @@ impl FakeConntrack {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(&self, call: Cleaning, index: &FrontendIndex<'_>) -> Result<u64, ConntrackError> {
+    fn run(&self, call: Cleaning, index: &FrontendIndex<'_>) -> Result<PerFamily<u64>, ConntrackError> {
         let mut state = self.state();
         state.calls.push(call);
         if state.failures > 0 {
@@ -66,9 +67,13 @@ impl FakeConntrack {
             let source = std::io::Error::from_raw_os_error(libc::ENOBUFS);
             return Err(ConntrackError::new("list conntrack entries", source));
         }
-        let before = state.flows.len();
-        state.flows.retain(|flow| !index.is_stale(flow));
-        Ok(u64::try_from(before - state.flows.len()).unwrap_or(u64::MAX))
+        let mut deleted = PerFamily::default();
+        state.flows.retain(|flow| {
+            let is_stale = index.is_stale(flow);
+            *deleted.get_mut(IpFamily::of(flow.original.destination.ip())) += u64::from(is_stale);
+            !is_stale
+        });
+        Ok(deleted)
     }
 }
 
@@ -77,11 +82,15 @@ impl Conntrack for FakeConntrack {
         &mut self,
         changed: &[UdpFrontend],
         node_port_addresses: &BTreeSet<IpAddr>,
-    ) -> Result<u64, ConntrackError> {
+    ) -> Result<PerFamily<u64>, ConntrackError> {
         self.run(Cleaning::Changed(changed.to_vec()), &FrontendIndex::new(changed, node_port_addresses))
     }
 
-    fn clean_all(&mut self, all: &[UdpFrontend], globals: &Globals) -> Result<u64, ConntrackError> {
+    fn clean_all(
+        &mut self,
+        all: &[UdpFrontend],
+        globals: &Globals,
+    ) -> Result<PerFamily<u64>, ConntrackError> {
         let index =
             FrontendIndex::new(all, &globals.node_port_addresses).with_orphans(&globals.service_cidrs);
         self.run(Cleaning::All(all.to_vec()), &index)
@@ -98,7 +107,7 @@ mod tests {
         let mut conntrack: Box<dyn Conntrack> = Box::new(fake.clone());
         fake.fail_next(1);
         assert!(conntrack.clean(&[], &BTreeSet::new()).is_err());
-        assert_eq!(conntrack.clean_all(&[], &Globals::default()).unwrap(), 0);
+        assert_eq!(conntrack.clean_all(&[], &Globals::default()).unwrap(), PerFamily::default());
         assert_eq!(fake.calls(), [Cleaning::Changed(vec![]), Cleaning::All(vec![])]);
     }
 }

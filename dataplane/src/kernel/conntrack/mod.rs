@@ -22,7 +22,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::plan::Globals;
+use crate::plan::{Globals, PerFamily};
 
 pub use error::ConntrackError;
 pub use fake::{Cleaning, FakeConntrack};
@@ -35,7 +35,7 @@ pub use udp_frontend::UdpFrontend;
 /// Removes stale UDP flows. After an error the caller tries again, with the same frontends or with `clean_all`:
 /// cleaning twice does no harm.
 pub trait Conntrack: Send + fmt::Debug {
-    /// Deletes the stale flows of these frontends (see [`is_stale`]) and returns how many there were. Call it after
+    /// Deletes the stale flows of these frontends (see [`is_stale`]) and returns how many there were of each family. Call it after
     /// the dataplane has been programmed: the next packet of a deleted flow is translated by what is there then.
     ///
     /// Of two frontends for one destination (an external IP that is a node port address as well) the one with the
@@ -44,10 +44,11 @@ pub trait Conntrack: Send + fmt::Debug {
         &mut self,
         changed: &[UdpFrontend],
         node_port_addresses: &BTreeSet<IpAddr>,
-    ) -> Result<u64, ConntrackError>;
+    ) -> Result<PerFamily<u64>, ConntrackError>;
 
     /// The same for all there is, at start and to catch up: `all` holds every UDP frontend. In addition, translated
     /// flows to an address in the service CIDRs that none of them owns are deleted: their Service went away while
     /// nobody watched.
-    fn clean_all(&mut self, all: &[UdpFrontend], globals: &Globals) -> Result<u64, ConntrackError>;
+    fn clean_all(&mut self, all: &[UdpFrontend], globals: &Globals)
+    -> Result<PerFamily<u64>, ConntrackError>;
 }

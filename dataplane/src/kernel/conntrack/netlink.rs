@@ -10,7 +10,7 @@ use super::index::FrontendIndex;
 use super::message::{Deletion, Filter, read_flow};
 use super::{Conntrack, ConntrackError, Flow, UdpFrontend};
 use crate::domain::IpFamily;
-use crate::plan::{FrontendAddress, Globals};
+use crate::plan::{FrontendAddress, Globals, PerFamily};
 
 /// Every dump walks the whole table in the kernel, filtered or not; a filter saves the copying. Measured with 262,144
 /// buckets: 5 ms for the walk, 0.7 us more for each flow that is listed. Beyond this many destinations one dump of all
@@ -42,11 +42,12 @@ impl NetlinkConntrack {
         &mut self,
         filters: BTreeSet<Filter>,
         index: &FrontendIndex<'_>,
-    ) -> Result<u64, ConntrackError> {
-        let mut deleted = 0;
+    ) -> Result<PerFamily<u64>, ConntrackError> {
+        let mut deleted = PerFamily::default();
         for filter in filters {
+            let family = filter.family;
             for flow in self.find(filter, |flow| index.is_stale(flow))? {
-                deleted += u64::from(self.delete(&flow)?);
+                *deleted.get_mut(family) += u64::from(self.delete(&flow)?);
             }
         }
         Ok(deleted)
@@ -122,12 +123,16 @@ impl Conntrack for NetlinkConntrack {
         &mut self,
         changed: &[UdpFrontend],
         node_port_addresses: &BTreeSet<IpAddr>,
-    ) -> Result<u64, ConntrackError> {
+    ) -> Result<PerFamily<u64>, ConntrackError> {
         let index = FrontendIndex::new(changed, node_port_addresses);
         self.delete_stale(filters_for(changed), &index)
     }
 
-    fn clean_all(&mut self, all: &[UdpFrontend], globals: &Globals) -> Result<u64, ConntrackError> {
+    fn clean_all(
+        &mut self,
+        all: &[UdpFrontend],
+        globals: &Globals,
+    ) -> Result<PerFamily<u64>, ConntrackError> {
         let index =
             FrontendIndex::new(all, &globals.node_port_addresses).with_orphans(&globals.service_cidrs);
         self.delete_stale(IpFamily::ALL.map(Filter::family).into(), &index)
@@ -193,7 +198,7 @@ mod tests {
     #[test]
     fn nothing_changed_asks_the_kernel_nothing() {
         let mut conntrack = NetlinkConntrack::new();
-        assert_eq!(conntrack.clean(&[], &BTreeSet::new()).unwrap(), 0);
+        assert_eq!(conntrack.clean(&[], &BTreeSet::new()).unwrap(), PerFamily::default());
         assert!(conntrack.socket.is_none());
     }
 }
