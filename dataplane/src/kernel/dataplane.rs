@@ -1,8 +1,10 @@
 //! What `reconcile` needs from a dataplane, whichever it is.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::inspection::{Inspected, Inspection};
+use crate::domain::{IpFamily, ServicePortName};
 use crate::plan::{Changes, Frontend, Table};
 
 /// A way of programming frontends into this node's kernel. Calls block for as long as the kernel takes.
@@ -26,6 +28,12 @@ pub trait Dataplane: Send + fmt::Debug {
     /// Services went away while no agent ran. None where a dataplane cannot tell.
     fn withdrawn(&mut self) -> Vec<Frontend> {
         Vec::new()
+    }
+
+    /// Frontends that there is no room for (or not for all of their endpoints), and why; everything else is programmed.
+    /// They come by themselves once there is room. `None` if nothing has changed since this was last asked.
+    fn left_out(&mut self) -> Option<Vec<(Frontend, String)>> {
+        None
     }
 
     /// Objects programmed now, by kind (`chains`, `rules`, `elements`), for metrics and `shunt status`.
@@ -52,6 +60,23 @@ pub struct Observations {
     pub events: Vec<EventCount>,
     /// Tables of fixed size in the kernel: name, entries, and how many there may be.
     pub occupancy: Vec<(&'static str, u64, u64)>,
+    /// Frontends that there is no room for, by the table that is full; tables that are not full are there with 0.
+    pub left_out: Vec<(&'static str, u64)>,
+    /// Flows that are followed, by family and state.
+    pub flows: Vec<(IpFamily, &'static str, u64)>,
+    /// Traffic of Service ports, where it is counted. A port that begins anew begins at 0.
+    pub services: Vec<(Arc<ServicePortName>, Traffic)>,
+}
+
+/// What a Service port has had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Packets, of both directions.
+    pub packets: u64,
+    /// Their bytes, link-layer headers included.
+    pub bytes: u64,
+    /// Connections (of datagrams: flows) that began.
+    pub connections: u64,
 }
 
 /// How often something happened.

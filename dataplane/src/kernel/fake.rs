@@ -23,6 +23,7 @@ struct State {
     table: Table,
     known: bool,
     refused: Option<Frontend>,
+    left_out: Option<Vec<(Frontend, String)>>,
     faults: Faults,
     calls: Calls,
 }
@@ -63,6 +64,13 @@ impl FakeDataplane {
     /// Refuses this frontend from now on, as a kernel would that cannot do what it asks for; `None`: refuse nothing.
     pub fn refuse(&self, frontend: Option<Frontend>) {
         self.locked(|state| state.refused = frontend);
+    }
+
+    /// Says that there is no room for these, when it is asked next.
+    pub fn leave_out(&self, frontends: impl IntoIterator<Item = Frontend>) {
+        let words = "map FAKE is full".to_owned();
+        let found = frontends.into_iter().map(|frontend| (frontend, words.clone())).collect();
+        self.locked(|state| state.left_out = Some(found));
     }
 
     /// What is programmed.
@@ -204,6 +212,10 @@ impl Dataplane for FakeDataplane {
             state.known = false;
         });
         Ok(())
+    }
+
+    fn left_out(&mut self) -> Option<Vec<(Frontend, String)>> {
+        self.locked(|state| state.left_out.take())
     }
 
     fn programmed(&self) -> Vec<(&'static str, u64)> {

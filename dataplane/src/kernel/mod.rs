@@ -14,7 +14,7 @@ pub mod probe;
 pub mod sysctl;
 pub mod takeover;
 
-pub use dataplane::{Applied, Dataplane, DataplaneError, Disposition, EventCount, Observations};
+pub use dataplane::{Applied, Dataplane, DataplaneError, Disposition, EventCount, Observations, Traffic};
 pub use fake::{Calls, FakeDataplane};
 pub use inspection::{Fact, Inspected, Inspection, Trial};
 pub(crate) use locked_memory::allow_maps;

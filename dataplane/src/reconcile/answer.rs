@@ -120,7 +120,7 @@ impl Answers<'_> {
                 (kind.resource().to_owned(), state)
             })
             .collect();
-        let refused = self.engine.refused().iter();
+        let refused = self.engine.refused().iter().chain(self.engine.left_out());
         let problems = self.engine.planner().problems();
         json!({
             "node": &*self.engine.planner().settings().node_name,

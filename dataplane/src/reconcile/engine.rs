@@ -23,6 +23,8 @@ pub struct Engine {
     required: BTreeSet<ObjectKind>,
     programmed: Programmed,
     refused: BTreeMap<Frontend, String>,
+    /// Frontends that the dataplane has no room for, with its words. They stay in the plan.
+    left_out: BTreeMap<Frontend, String>,
     stale: Stale,
     /// Frontends of the last agent that are gone and whose flows are not cleaned yet.
     withdrawn: BTreeSet<Frontend>,
@@ -68,7 +70,7 @@ pub struct SyncReport {
     pub frontends: usize,
     /// Time it took.
     pub took: Duration,
-    /// Frontends that the kernel refused during this sync, with its words.
+    /// Frontends that the kernel refused during this sync, or for which there is no room since, with its words.
     pub refused: Vec<(Frontend, String)>,
 }
 
@@ -103,6 +105,7 @@ impl Engine {
             required: required.into_iter().collect(),
             programmed: Programmed::Unknown,
             refused: BTreeMap::new(),
+            left_out: BTreeMap::new(),
             stale: Stale::All,
             withdrawn: BTreeSet::new(),
             dataplane,
@@ -159,6 +162,7 @@ impl Engine {
         let mut refused = Vec::new();
         let applied = self.program(&changes, &mut refused)?;
         self.note_withdrawn();
+        self.note_left_out(&mut refused);
         let took = started.elapsed();
         Ok(SyncReport { applied, full, frontends: changes.frontends.len(), took, refused })
     }
@@ -189,6 +193,11 @@ impl Engine {
     /// Frontends that the kernel refused, with its words.
     pub const fn refused(&self) -> &BTreeMap<Frontend, String> {
         &self.refused
+    }
+
+    /// Frontends that the dataplane has no room for, with its words.
+    pub const fn left_out(&self) -> &BTreeMap<Frontend, String> {
+        &self.left_out
     }
 
     /// Objects in the kernel by kind.
@@ -257,6 +266,14 @@ impl Engine {
             Programmed::AsPlanned if changes.is_empty() => Ok(Applied::default()),
             Programmed::AsPlanned => self.dataplane.apply(changes),
         }
+    }
+
+    /// Those that were not there before are reported.
+    fn note_left_out(&mut self, report: &mut Vec<(Frontend, String)>) {
+        let Some(found) = self.dataplane.left_out() else { return };
+        let before = std::mem::replace(&mut self.left_out, found.into_iter().collect());
+        let new = self.left_out.iter().filter(|(frontend, _)| !before.contains_key(frontend));
+        report.extend(new.map(|(frontend, words)| (*frontend, words.clone())));
     }
 
     /// Flows of Services that went away while no agent ran are known by what the last one had programmed.

@@ -172,6 +172,34 @@ fn a_frontend_that_the_kernel_refuses_does_not_stop_the_others() {
 }
 
 #[test]
+fn frontends_without_room_are_told_of_once_and_stay_in_the_plan() {
+    let mut bench = Bench::over(FakeDataplane::new());
+    bench.take([service("web", WEB, Protocol::Tcp), slice("web", Protocol::Tcp, &["10.1.0.1"])]);
+    bench.take([service("dns", DNS, Protocol::Udp), slice("dns", Protocol::Udp, &["10.1.0.2"])]);
+    bench.listed();
+    let (web, dns) = (frontend(WEB, Protocol::Tcp), frontend(DNS, Protocol::Udp));
+    bench.dataplane.leave_out([web]);
+    let report = bench.sync().unwrap();
+    assert_eq!(report.refused, [(web, "map FAKE is full".to_owned())]);
+    assert!(bench.engine.planner().table().frontends.contains_key(&web));
+    bench.take([slice("web", Protocol::Tcp, &["10.1.0.3"])]);
+    assert!(bench.sync().unwrap().refused.is_empty(), "nothing new");
+    assert_eq!(bench.engine.left_out().len(), 1);
+    bench.dataplane.leave_out([web, dns]);
+    bench.take([slice("web", Protocol::Tcp, &["10.1.0.4"])]);
+    assert_eq!(bench.sync().unwrap().refused.len(), 1, "only the new one");
+    bench.dataplane.leave_out([]);
+    bench.take([slice("web", Protocol::Tcp, &["10.1.0.5"])]);
+    bench.sync().unwrap();
+    assert!(bench.engine.left_out().is_empty());
+    assert_eq!(
+        bench.dataplane.calls().restore,
+        1,
+        "no frontend without room costs another look at everything"
+    );
+}
+
+#[test]
 fn a_refused_frontend_is_tried_again_when_it_changes() {
     let dataplane = FakeDataplane::new();
     dataplane.refuse(Some(frontend(WEB, Protocol::Tcp)));

@@ -198,7 +198,10 @@ impl Observer {
 
     fn refusals(&self, engine: &Engine, report: &SyncReport) {
         for (frontend, words) in &report.refused {
-            let Some(spec) = engine.planner().skipped().get(frontend) else { continue };
+            let skipped = engine.planner().skipped().get(frontend);
+            let Some(spec) = skipped.or_else(|| engine.planner().table().frontends.get(frontend)) else {
+                continue;
+            };
             let service = spec.owner.service.clone();
             let uid = engine.cluster().service(&service).map(|found| Arc::clone(&found.uid));
             let warning = ServiceWarning::FrontendRefused;

@@ -8,7 +8,7 @@ use anyhow::Context;
 use tokio::sync::Notify;
 
 use super::choice::{Choice, choose};
-use crate::config::{Mode, NodePortAddresses, Settings, SocketLb};
+use crate::config::{MapSizes, Mode, NodePortAddresses, Settings, SocketLb};
 use crate::domain::{IpFamily, LocalDetector, Node};
 use crate::kernel::ebpf::{self, Ebpf};
 use crate::kernel::nftables::{self, Monitor, Nftables};
@@ -155,8 +155,36 @@ fn ebpf_settings(settings: &Settings, detectors: &PerFamily<LocalDetector>) -> e
         masquerade_all: settings.masquerade_all,
         takes_over,
         loopback_node_ports: settings.localhost_node_ports.ipv4 || settings.localhost_node_ports.ipv6,
+        sizes: sizes(settings),
         tcp_idle_seconds: tcp_idle(settings),
     }
+}
+
+/// Elements of the maps: as configured, the rest by the node's memory.
+fn sizes(settings: &Settings) -> ebpf::Sizes {
+    let MapSizes {
+        memory_millionths,
+        affinity_clients,
+        backends,
+        flows,
+        frontends,
+        pool_slots,
+        service_ports,
+        sockets,
+        source_ranges,
+    } = settings.ebpf.maps;
+    let wanted = ebpf::WantedSizes {
+        memory_millionths,
+        affinity_clients,
+        backends,
+        flows,
+        frontends,
+        pool_slots,
+        service_ports,
+        sockets,
+        source_ranges,
+    };
+    ebpf::Sizes::of_this_node(&wanted, settings.service_metrics > 0)
 }
 
 /// Seconds.

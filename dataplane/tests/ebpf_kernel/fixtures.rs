@@ -1,17 +1,18 @@
 //! Namespaces for each test, and frontends.
 
-use std::fs;
+use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use shunt::domain::{LocalDetector, Protocol, ServiceName, ServicePortName};
-use shunt::kernel::ebpf::{Attaching, Ebpf, Settings, Sockets};
+use shunt::kernel::ebpf::{Attaching, Ebpf, Settings, Sizes, Sockets, WantedSizes};
 use shunt::plan::{
     Backend, Change, Changes, Frontend, FrontendAddress, FrontendKind, FrontendSpec, PerFamily, Policy,
     Table, Target,
@@ -71,6 +72,31 @@ impl Pod {
         self.inside(|| run_all(commands));
     }
 
+    /// Runs `job` on a thread in the namespace.
+    pub(crate) fn spawn<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+        let namespace = File::open(format!("/proc/self/task/{}/ns/net", self.process)).unwrap();
+        std::thread::spawn(move || {
+            setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+            job()
+        })
+    }
+
+    /// Connects the namespace: an interface `name` here with address `.1` of the network, `eth0` there with `.2`.
+    pub(crate) fn connect(&self, name: &str, network: &str) {
+        let (name, network) = (name.to_owned(), network.to_owned());
+        run(&format!("ip link add {name} type veth peer name eth0 netns {}", self.process));
+        run(&format!("ip addr add {network}.1/24 dev {name}"));
+        run(&format!("ip link set {name} up"));
+        self.spawn(move || {
+            run(&format!("ip addr add {network}.2/24 dev eth0"));
+            run("ip link set eth0 up");
+            run("ip link set lo up");
+            run(&format!("ip route add default via {network}.1"));
+        })
+        .join()
+        .unwrap();
+    }
+
     /// By which `ip` knows the namespace.
     pub(crate) const fn process(&self) -> nix::unistd::Pid {
         self.process
@@ -104,8 +130,14 @@ pub(crate) fn settings(bpffs: &Path) -> Settings {
         masquerade_all: false,
         takes_over: false,
         loopback_node_ports: false,
+        sizes: sizes(),
         tcp_idle_seconds: 3600,
     }
+}
+
+/// Of a node with 4 GiB.
+pub(crate) fn sizes() -> Sizes {
+    Sizes::new(&WantedSizes { memory_millionths: 10_000, ..WantedSizes::default() }, 4 << 30, 2, false)
 }
 
 pub(crate) fn dataplane(bpffs: &Path) -> Ebpf {

@@ -10,10 +10,12 @@
 )]
 
 mod attaching;
+mod counted;
 mod drift;
 mod explain;
 mod filters;
 mod fixtures;
+mod full;
 mod interfaces;
 mod kinds;
 mod life;
@@ -22,3 +24,5 @@ mod network;
 mod others;
 mod processes;
 mod sockets;
+mod traffic;
+mod upgrade;

@@ -8,7 +8,7 @@ use std::process::Command;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use shunt::domain::{Cluster, Event, IpFamily, LocalDetector, Protocol};
-use shunt::kernel::ebpf::{Attaching, Ebpf, Settings, Sockets};
+use shunt::kernel::ebpf::{Attaching, Ebpf, Settings, Sizes, Sockets, WantedSizes};
 use shunt::kernel::{Dataplane as _, Inspected, Inspection};
 use shunt::plan::explain::{Explanation, Question, SourceHandling, explain};
 use shunt::plan::{Frontend, FrontendAddress, NodePortAddresses, Pending, PerFamily, PlanSettings, Planner};
@@ -80,6 +80,7 @@ impl Node {
             masquerade_mark: MARK,
             masquerade_all: false,
             loopback_node_ports: false,
+            sizes: Sizes::of_this_node(&WantedSizes::default(), false),
             takes_over: false,
             tcp_idle_seconds: 3600,
         };

@@ -13,8 +13,9 @@ use shunt_abi::frontend::{FrontendValue, SPLIT};
 use shunt_abi::known::Role;
 
 use super::ids::Id;
-use super::model::{Capacities, Model, Refused, ServiceKey, whole_address};
-use super::service::{Held, HeldPool, Service, Surroundings, destinations};
+use super::model::{Capacities, Model, ServiceKey};
+use super::placement::HeldPool;
+use super::service::{Held, Service, Surroundings, destinations};
 use super::write::{Destination, SourceRange, Step, Writes};
 use crate::domain::ServicePortName;
 use crate::plan::Table;
@@ -51,7 +52,7 @@ pub(super) fn adopt(
     mut around: Surroundings,
     (capacities, generation): (Capacities, u32),
     now: Instant,
-) -> Result<(Model, Writes), Refused> {
+) -> (Model, Writes) {
     around.node_port_addresses.clone_from(&table.globals.node_port_addresses);
     around.explicit.clear();
     let mut adoption = Adoption {
@@ -65,11 +66,17 @@ pub(super) fn adopt(
     adoption.take_over();
     adoption.remove_rest(now);
     let Adoption { mut model, mut writes, .. } = adoption;
-    let keys: Vec<_> = model.services.keys().cloned().collect();
-    for key in keys {
-        model.update(&key, &mut writes, now)?;
+    // What is there already comes before what has to find room.
+    let (held, new): (Vec<_>, Vec<_>) = model
+        .services
+        .iter()
+        .map(|(key, service)| (key.clone(), service.id != 0))
+        .partition(|(_, is_held)| *is_held);
+    for (key, _) in held.iter().chain(&new) {
+        model.update(key, &mut writes, now);
     }
-    Ok((model, writes))
+    writes.frontends.retain(|destination, value| observed.frontends.get(destination) != value.as_ref());
+    (model, writes)
 }
 
 struct Adoption<'a> {
@@ -86,13 +93,6 @@ impl Adoption<'_> {
     fn learn(&mut self, table: &Table) {
         for (frontend, spec) in &table.frontends {
             self.model.learn(*frontend, spec);
-        }
-        for address in self.model.cluster_ips().map(Destination::whole) {
-            // Also where it is there: the bitmap may have lost its bit.
-            self.writes.known.push((Role::Frontend, address));
-            if self.observed.frontends.get(&address) != Some(&whole_address()) {
-                self.writes.set(address, whole_address());
-            }
         }
     }
 
@@ -117,7 +117,9 @@ impl Adoption<'_> {
             .collect();
         for destination in wanted {
             let Some(value) = self.observed.frontends.get(&destination) else { continue };
-            if !self.take_number(&key.owner, service, value.service) {
+            if !self.take_number(&key.owner, service, value.service)
+                || !self.model.resources.frontends.get_mut(key.family).take()
+            {
                 continue;
             }
             service.values.insert(destination, *value);
@@ -128,7 +130,9 @@ impl Adoption<'_> {
         }
         if service.id != 0 {
             let own = SourceRange::all_of(service.id, key.family);
-            service.source_ranges = self.observed.source_ranges.range(own).map(|entry| entry.range).collect();
+            let room = self.model.resources.source_ranges.get_mut(key.family);
+            let found = self.observed.source_ranges.range(own).filter(|_| room.take());
+            service.source_ranges = found.map(|entry| entry.range).collect();
         }
     }
 

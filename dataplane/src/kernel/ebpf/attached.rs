@@ -33,6 +33,9 @@ pub enum Direction {
 /// Why a program could not be tried.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachedError {
+    /// No agent of this build has left pins there.
+    #[error("no agent of this build has pins in {}", .0.display())]
+    NoAgent(PathBuf),
     /// No agent of this build has a link there (or the kernel has no tcx, and so no pinned links of interfaces).
     #[error("no program of this build is attached: {}", path.display())]
     NotAttached {
@@ -88,7 +91,9 @@ impl AttachedProgram {
             Direction::Ingress => "ingress",
             Direction::Egress => "egress",
         };
-        let path = Directory::new(bpffs).links().join(format!("{word}-{interface}"));
+        let name = format!("{word}-{interface}");
+        let directory = Directory::find(bpffs).ok_or_else(|| AttachedError::NoAgent(bpffs.to_owned()))?;
+        let path = directory.links().join(name);
         let link = PinnedLink::from_pin(&path)
             .map_err(|source| AttachedError::NotAttached { path: path.clone(), source })?;
         let info = aya::programs::links::FdLink::from(link)

@@ -74,6 +74,8 @@ pub(super) struct Attachments {
     known: BTreeMap<u32, Served>,
     /// The kernel has tcx links, and they are wanted.
     has_links: bool,
+    /// New links have to wait.
+    holds_links: bool,
     classic: Classic,
     markers: Markers,
     /// Where the array of continuations is pinned.
@@ -95,6 +97,7 @@ impl Attachments {
             detectors,
             known: BTreeMap::new(),
             has_links: !wanted.only_filters,
+            holds_links: false,
             classic: Classic::new(wanted.filter_priority)?,
             wanted,
             tails: None,
@@ -105,6 +108,16 @@ impl Attachments {
     pub(super) fn serving(&self, index: u32) -> Option<&Interface> {
         let port = || self.known.values().find(|served| served.interface.master == index);
         self.known.get(&index).or_else(port).map(|served| &served.interface)
+    }
+
+    /// Has interfaces served by filters, which come after all links, until links may come where they want.
+    pub(super) const fn hold_links(&mut self, hold: bool) {
+        self.holds_links = hold;
+    }
+
+    /// Notes as made here which qdiscs builds with other layouts have made.
+    pub(super) fn adopt_qdiscs(&mut self, base: &Path) -> io::Result<()> {
+        Markers::everywhere(base)?.into_iter().try_for_each(|index| self.markers.set(index))
     }
 
     /// Interfaces that are served.
@@ -141,7 +154,7 @@ impl Attachments {
     fn serve(&mut self, new: &[&Interface]) {
         let costly = new.iter().filter(|interface| !self.is_pinned(interface.index)).count();
         for interface in new {
-            let at_once = costly <= FEW || self.is_pinned(interface.index);
+            let at_once = (costly <= FEW && !self.holds_links) || self.is_pinned(interface.index);
             match self.attach(interface.index, at_once) {
                 Ok(by) => {
                     self.known.insert(interface.index, Served { interface: (*interface).clone(), by });
@@ -206,13 +219,14 @@ impl Attachments {
 
     /// Whether some interface waits for links.
     pub(super) fn is_unsettled(&self) -> bool {
-        self.has_links && self.known.values().any(|served| served.by == By::Filters)
+        self.has_links && !self.holds_links && self.known.values().any(|served| served.by == By::Filters)
     }
 
     /// Gives one of those interfaces its links.
     pub(super) fn settle_one(&mut self) {
         let waiting = self.known.iter().find(|(_, served)| served.by == By::Filters);
-        let Some(index) = waiting.map(|(index, _)| *index).filter(|_| self.has_links) else { return };
+        let may = self.has_links && !self.holds_links;
+        let Some(index) = waiting.map(|(index, _)| *index).filter(|_| may) else { return };
         let settled = self.link(index);
         let by = match settled {
             Ok(()) => By::Links,

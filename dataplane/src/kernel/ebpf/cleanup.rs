@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::attachments::remove_filters;
 use super::classic::{Classic, PRIORITY};
-use super::directory::Directory;
+use super::directory;
 use super::markers::Markers;
 use crate::domain::IpFamily;
 use crate::kernel::netlink::Socket;
@@ -14,9 +14,8 @@ use crate::kernel::nftables::{has_masquerade, remove_masquerade};
 /// Removes links, pins, classic filters (of whatever priority) and the masquerade rule, whichever build made them; qdiscs
 /// that shunt made and nobody else uses. Nothing there is not an error.
 pub fn cleanup(bpffs_root: &Path) -> io::Result<()> {
-    let directory = Directory::new(bpffs_root);
-    let own_qdiscs = Markers::everywhere(directory.base())?;
-    directory.remove_all()?;
+    let own_qdiscs = Markers::everywhere(&directory::base(bpffs_root))?;
+    directory::remove_all(bpffs_root)?;
     let mut classic = Classic::new(PRIORITY)?;
     for interface in classic.qdiscs()? {
         remove_filters(&mut classic, interface, own_qdiscs.contains(&interface))?;
@@ -32,5 +31,5 @@ pub fn cleanup(bpffs_root: &Path) -> io::Result<()> {
 
 /// Whether something of the eBPF dataplane is in the kernel.
 pub fn is_present(bpffs_root: &Path) -> bool {
-    Directory::new(bpffs_root).exists()
+    directory::exists(bpffs_root)
 }

@@ -1,15 +1,13 @@
 //! The dataplane behind the trait that `reconcile` knows.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, MutexGuard};
 use std::thread;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use shunt_abi::address::UDP;
-use shunt_abi::counter::Counter;
-use shunt_abi::name;
 use tokio::sync::Notify;
 
 use super::adopt::adopt;
@@ -22,14 +20,17 @@ use super::inspect;
 use super::map::MapError;
 use super::maps::{Maps, WriteError};
 use super::masquerade::{Masquerade, Need, TOLD};
-use super::model::{Capacities, Model, Refused};
+use super::model::{Capacities, Model};
 use super::monitor::Monitor;
 use super::node_config;
+use super::observe::observe;
 use super::opt_outs::{self, OptOuts};
+use super::predecessor::{Carried, Predecessor, leave_schema};
 use super::programs::Programs;
 use super::service::{Surroundings, destinations};
 use super::settings::Settings;
 use super::shared::{Shared, State};
+use super::sizes;
 use super::trial;
 use super::watcher;
 use super::words;
@@ -37,7 +38,7 @@ use super::worker::{self, Job};
 use super::write::{Destination, Step, Writes};
 use crate::domain::{IpFamily, LocalDetector};
 use crate::kernel::monitor::current_addresses;
-use crate::kernel::{Applied, Dataplane, DataplaneError, EventCount, Inspected, Inspection, Observations};
+use crate::kernel::{Applied, Dataplane, DataplaneError, Inspected, Inspection, Observations};
 use crate::plan::{Changes, Frontend, FrontendAddress, Globals, Table};
 
 /// Services as BPF programs on every interface, and on the sockets of a cgroup.
@@ -52,22 +53,30 @@ pub struct Ebpf {
     started: bool,
     /// Connections of another dataplane live on in connection tracking.
     keeps_nat: bool,
+    /// Agents with maps of other layouts or sizes, whose programs still run.
+    earlier: Vec<Predecessor>,
 }
 
 impl Ebpf {
     /// Loads the programs into the kernel, and the maps or what an earlier agent left of them. Nothing is attached or
     /// changed before the first [`Dataplane::restore`].
     pub fn new(settings: Settings) -> Result<Self, DataplaneError> {
-        let directory = Directory::new(&settings.bpffs_root);
+        let directory = Directory::new(&settings.bpffs_root, &settings.sizes);
         directory.create().map_err(unsupported("a place for pins"))?;
         let mut balancing = Balancing::new(&settings);
-        let programs = Programs::load(&directory.maps(), balancing.cgroup().is_some())
+        let wants_sockets = balancing.cgroup().is_some();
+        let programs = Programs::load(&directory.maps(), wants_sockets, Some(&settings.sizes))
             .map_err(|error| unsupported("what the BPF programs need")(io::Error::other(words(&error))))?;
         balancing.set_names_refusals(programs.names_refusals);
         if let Some(error) = &programs.no_sockets {
             balancing.give_up(&words(error));
         }
-        let maps = Maps::open(&directory.maps()).map_err(|error| failed("open the maps", &error))?;
+        let mut maps = Maps::open(&directory.maps()).map_err(|error| failed("open the maps", &error))?;
+        if settings.sizes.counts_services() {
+            maps.count_services(&directory.maps()).map_err(|error| failed("open the maps", &error))?;
+        }
+        leave_schema(&directory.maps()).map_err(|error| failed("describe the maps", &error))?;
+        let others = directory.others().map_err(unsupported("a place for pins"))?;
         let attaching = settings.attaching.clone();
         let attachments =
             Attachments::new(programs, directory.links(), settings.detectors.clone(), attaching)
@@ -82,7 +91,16 @@ impl Ebpf {
             .name("ebpf-flows".into())
             .spawn(move || worker::run(&worker, &asked, path.as_deref(), patience))
             .map_err(|error| failed("start a thread", &error))?;
-        Ok(Self { settings, directory, shared, balancing, jobs, started: false, keeps_nat: false })
+        Ok(Self {
+            settings,
+            directory,
+            shared,
+            balancing,
+            jobs,
+            started: false,
+            keeps_nat: false,
+            earlier: others.into_iter().map(Predecessor::open).collect(),
+        })
     }
 
     /// Has `drifted` signalled when somebody else removes what this dataplane has attached, or its rule; an audit then
@@ -101,11 +119,16 @@ impl Ebpf {
     }
 
     fn configure(&mut self, globals: &Globals) -> Result<(), DataplaneError> {
-        let new = self.shared.configure(|old| {
+        let earlier = || self.earlier.iter().find_map(Predecessor::config);
+        let new = self.shared.configure(|own| {
+            let old = if own.hash_seed == 0 { earlier().unwrap_or(*own) } else { *own };
             let mut new =
-                node_config::build(&self.settings, &globals.service_cidrs, old, self.balancing.cookie)
+                node_config::build(&self.settings, &globals.service_cidrs, &old, self.balancing.cookie)
                     .map_err(unsupported("room for what is configured"))?;
-            new.flags |= old.flags & TOLD;
+            new.flags |= own.flags & TOLD;
+            if self.settings.sizes.counts_services() {
+                new.flags |= shunt_abi::config::COUNT_SERVICES;
+            }
             Ok::<_, DataplaneError>(new)
         })?;
         self.keeps_nat = new.flags & shunt_abi::config::ADOPT_MIDSTREAM == 0;
@@ -125,7 +148,13 @@ impl Ebpf {
 
     fn capacities(&self) -> Capacities {
         let maps = &self.shared.maps;
-        Capacities { backends: maps.backends.capacity(), pool: maps.pool.capacity(), services: maps.services }
+        Capacities {
+            backends: maps.backends.capacity(),
+            pool: maps.pool.capacity(),
+            services: self.settings.sizes.services,
+            frontends: maps.frontends4.capacity().min(maps.frontends6.capacity()),
+            source_ranges: self.settings.sizes.source_ranges,
+        }
     }
 
     /// Writes, with the masquerade rule there before it is needed, and gone when it is not.
@@ -150,28 +179,6 @@ impl Ebpf {
         state.model = Some(model);
         let (written, removed) = writes.sizes();
         Ok(Applied { written, removed })
-    }
-
-    fn occupancy(&self) -> Vec<(&'static str, u64, u64)> {
-        let maps = &self.shared.maps;
-        let tally = &self.shared.tally;
-        let mut found = vec![
-            (name::FLOWS4, tally.flows4.load(Ordering::Relaxed) * 2, u64::from(maps.flows4.capacity())),
-            (name::FLOWS6, tally.flows6.load(Ordering::Relaxed) * 2, u64::from(maps.flows6.capacity())),
-        ];
-        let state = self.shared.state();
-        if let Some(model) = &state.model {
-            let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
-            let four = model.values().filter(|(destination, _)| destination.address.is_ipv4()).count();
-            let six = model.values().count() - four;
-            found.extend([
-                (name::FRONTENDS4, count(four), u64::from(maps.frontends4.capacity())),
-                (name::FRONTENDS6, count(six), u64::from(maps.frontends6.capacity())),
-                (name::BACKENDS, count(model.resources.backends.used()), u64::from(maps.backends.capacity())),
-                (name::POOL, u64::from(model.resources.pool.used()), u64::from(maps.pool.capacity())),
-            ]);
-        }
-        found
     }
 
     /// Sockets may be connected to backends that are gone.
@@ -208,20 +215,12 @@ impl Ebpf {
                 .spawn(move || watcher::watch(monitor, &shared))
                 .map_err(io("start a thread"))?;
             self.started = true;
-            let removed = self.directory.remove_others().map_err(io("remove other versions' pins"))?;
-            if removed > 0 {
-                tracing::info!(removed, "took the place of programs with other layouts");
-            }
         }
         Ok(())
     }
-}
 
-impl Dataplane for Ebpf {
-    fn restore(&mut self, table: &Table) -> Result<Applied, DataplaneError> {
-        self.configure(&table.globals)?;
-        // Before the frontends: once one works anywhere, it works on every interface.
-        self.attach().map_err(|error| failed("attach the programs", &error))?;
+    /// Brings the maps to exactly the table.
+    fn program(&mut self, table: &Table) -> Result<Applied, DataplaneError> {
         let now = Instant::now();
         self.shared.masquerade().distrust();
         let around = self.surroundings()?;
@@ -233,9 +232,52 @@ impl Dataplane for Ebpf {
         state.known = maps.known.entries().map_err(read)?.into_iter().map(|(_, word)| word).collect();
         shared.know_addresses(&around.host_addresses, &mut state.known).map_err(read)?;
         let observed = maps.observe().map_err(read)?;
-        let (model, writes) = adopt(&observed, table, around, (self.capacities(), generation()), now)
-            .map_err(|refused| exhausted(&refused))?;
-        let applied = self.commit(state, model, &writes)?;
+        let (model, writes) = adopt(&observed, table, around, (self.capacities(), generation()), now);
+        self.commit(state, model, &writes)
+    }
+
+    /// Takes the place of earlier agents whose maps are others: see [`Predecessor`] for the order.
+    fn succeed(&mut self, table: &Table) -> Result<Applied, DataplaneError> {
+        let applied = self.program(table)?;
+        let before = self.carry();
+        // What the earlier programs translate must not be seen by ours first.
+        let mut attachments = self.shared.attachments();
+        attachments.hold_links(true);
+        let adopted = attachments.adopt_qdiscs(self.directory.base());
+        drop(attachments);
+        adopted.map_err(|error| failed("note which qdiscs were made", &error))?;
+        self.attach().map_err(|error| failed("attach the programs", &error))?;
+        for earlier in &self.earlier {
+            earlier.take_no_more();
+        }
+        let after = self.carry();
+        let removed = self.directory.remove_others();
+        removed.map_err(|error| failed("remove the programs of an earlier build", &error))?;
+        self.shared.attachments().hold_links(false);
+        tracing::info!(%before, %after, "took the place of an earlier build");
+        self.earlier.clear();
+        Ok(applied)
+    }
+
+    /// Copies what flows and clients of earlier agents hold.
+    fn carry(&self) -> Carried {
+        let state = self.shared.state();
+        let Some(model) = &state.model else { return Carried::default() };
+        let carried = self.earlier.iter().map(|earlier| earlier.carry(model, &self.shared.maps));
+        carried.fold(Carried::default(), Carried::plus)
+    }
+}
+
+impl Dataplane for Ebpf {
+    fn restore(&mut self, table: &Table) -> Result<Applied, DataplaneError> {
+        self.configure(&table.globals)?;
+        let applied = if self.earlier.is_empty() {
+            // Before the frontends: once one works anywhere, it works on every interface.
+            self.attach().map_err(|error| failed("attach the programs", &error))?;
+            self.program(table)?
+        } else {
+            self.succeed(table)?
+        };
         self.look_for_sockets();
         Ok(applied)
     }
@@ -250,7 +292,7 @@ impl Dataplane for Ebpf {
             let source = io::Error::other("what is programmed is not known any more");
             return Err(DataplaneError::Transaction { operation: "apply changes".to_owned(), source });
         };
-        let writes = model.apply(changes, Instant::now()).map_err(|refused| exhausted(&refused))?;
+        let writes = model.apply(changes, Instant::now());
         let applied = self.commit(state, model, &writes)?;
         let frees = |step: &Step| matches!(step, Step::Backend(_, value) if value.generation == 0);
         let is_udp = |change: &crate::plan::Change| change.frontend.protocol.number() == UDP;
@@ -267,15 +309,30 @@ impl Dataplane for Ebpf {
         let observed = self.shared.maps.observe().map_err(read)?;
         let known = self.shared.maps.known.entries().map_err(read)?;
         let differing = audit::differences(model, &observed) + audit::lost_bits(&state.known, &known);
+        let better = usize::from(model.could_do_better(Instant::now()));
         drop(state);
         self.shared.set_sockets(self.balancing.works());
         let missing = self.shared.missing();
-        Ok(differing + missing.map_err(|error| failed("read the masquerade rule", &error))?)
+        Ok(differing + better + missing.map_err(|error| failed("read the masquerade rule", &error))?)
     }
 
     fn cleanup(&mut self) -> Result<(), DataplaneError> {
         self.shared.state().model = None;
         super::cleanup(&self.settings.bpffs_root).map_err(|error| failed("clean up", &error))
+    }
+
+    fn left_out(&mut self) -> Option<Vec<(Frontend, String)>> {
+        let capacities = self.capacities();
+        let mut state = self.shared.state();
+        let found = state.model.as_mut()?.take_shortage()?;
+        let mut frontends: BTreeMap<&'static str, usize> = BTreeMap::new();
+        for (_, map) in &found {
+            *frontends.entry(map).or_default() += 1;
+        }
+        for (map, frontends) in frontends {
+            tracing::warn!(map, frontends, "{}", full(map, &capacities));
+        }
+        Some(found.into_iter().map(|(frontend, map)| (frontend, full(map, &capacities))).collect())
     }
 
     fn programmed(&self) -> Vec<(&'static str, u64)> {
@@ -328,12 +385,7 @@ impl Dataplane for Ebpf {
     }
 
     fn observations(&self) -> Observations {
-        let maps = &self.shared.maps;
-        let counted = Counter::ALL.iter().filter_map(|counter| {
-            let count = maps.counters.sum(counter.index()).ok()?;
-            Some(EventCount { event: counter.label(), drops: counter.is_drop(), count })
-        });
-        Observations { events: counted.collect(), occupancy: self.occupancy() }
+        observe(&self.shared, &self.settings.sizes)
     }
 }
 
@@ -349,6 +401,13 @@ impl From<MapError> for DataplaneError {
     }
 }
 
+/// Says which map is full, and what helps.
+fn full(map: &str, capacities: &Capacities) -> String {
+    let capacity = capacities.of(map);
+    let setting = sizes::setting_of(map);
+    format!("map {map} is full ({capacity} elements): set {setting} of ShuntConfiguration higher")
+}
+
 fn unsupported(feature: &str) -> impl Fn(io::Error) -> DataplaneError + '_ {
     move |source| DataplaneError::Unsupported { feature: feature.to_owned(), source }
 }
@@ -356,15 +415,6 @@ fn unsupported(feature: &str) -> impl Fn(io::Error) -> DataplaneError + '_ {
 fn failed(operation: &str, error: &dyn std::error::Error) -> DataplaneError {
     let source = io::Error::other(words(error));
     DataplaneError::Transaction { operation: operation.to_owned(), source }
-}
-
-fn exhausted(refused: &Refused) -> DataplaneError {
-    let map = refused.exhausted.map;
-    DataplaneError::FrontendRefused {
-        frontend: refused.frontend,
-        operation: format!("make room in map {map}"),
-        source: io::Error::new(io::ErrorKind::StorageFull, format!("map {map} is full")),
-    }
 }
 
 /// The frontend that was being written is left out, if it is known.

@@ -1,10 +1,13 @@
-//! The folder of pins: `<bpffs>/shunt/<version of the layouts>`, with the maps in it and the links in `links`.
+//! The folder of pins: `<bpffs>/shunt/<version of the layouts>-<tag of the sizes>`, with the maps in it and the links in
+//! `links`.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use nix::sys::statfs::{FsType, statfs};
+
+use super::sizes::Sizes;
 
 /// `BPF_FS_MAGIC`
 const BPF_FS: FsType = FsType(0xcafe_4a11);
@@ -18,8 +21,17 @@ pub(super) struct Directory {
 
 impl Directory {
     /// Names of `root`, nothing is made yet.
-    pub(super) fn new(root: &Path) -> Self {
-        Self { base: root.join("shunt"), version: format!("{:08x}", shunt_abi::version::LAYOUT_VERSION) }
+    pub(super) fn new(root: &Path, sizes: &Sizes) -> Self {
+        Self { base: base(root), version: format!("{}{:08x}", layouts(), sizes.tag()) }
+    }
+
+    /// The folder that is there with this build's layouts, whatever the sizes.
+    pub(super) fn find(root: &Path) -> Option<Self> {
+        let base = base(root);
+        let names = entries(&base).ok()?.into_iter();
+        let mut names = names.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()));
+        let version = names.find(|name| name.starts_with(&layouts()))?;
+        Some(Self { base, version })
     }
 
     /// Makes the folders.
@@ -49,31 +61,48 @@ impl Directory {
         self.maps().join("links")
     }
 
-    /// Removes the folders of builds with other layouts, which ends their links.
+    /// The folders of builds with other layouts, and of maps with other sizes.
+    pub(super) fn others(&self) -> io::Result<Vec<PathBuf>> {
+        let mut found = entries(&self.base)?;
+        found.retain(|entry| entry.file_name().is_some_and(|name| name != self.version.as_str()));
+        Ok(found)
+    }
+
+    /// Removes the other folders, which ends their links.
     pub(super) fn remove_others(&self) -> io::Result<usize> {
-        let mut removed = 0;
-        for entry in entries(&self.base)? {
-            if entry.file_name().is_some_and(|name| name != self.version.as_str()) {
-                fs::remove_dir_all(&entry).map_err(|error| named(&entry, &error))?;
-                removed += 1;
-            }
+        let others = self.others()?;
+        for entry in &others {
+            // Before what the programs behind them continue in.
+            remove(&entry.join("links"))?;
+            remove(entry)?;
         }
-        Ok(removed)
+        Ok(others.len())
     }
+}
 
-    /// Removes everything of every build.
-    pub(super) fn remove_all(&self) -> io::Result<()> {
-        // Links first, so that no program runs without its maps being kept up.
-        for version in entries(&self.base)? {
-            remove(&version.join("links"))?;
-        }
-        remove(&self.base)
-    }
+/// What the names of folders with this build's layouts begin with.
+fn layouts() -> String {
+    format!("{:08x}-", shunt_abi::version::LAYOUT_VERSION)
+}
 
-    /// Whether a build of whatever version left something.
-    pub(super) fn exists(&self) -> bool {
-        self.base.exists()
+/// The folder with a folder for each version.
+pub(super) fn base(root: &Path) -> PathBuf {
+    root.join("shunt")
+}
+
+/// Removes everything of every build.
+pub(super) fn remove_all(root: &Path) -> io::Result<()> {
+    let base = base(root);
+    // Links first, so that no program runs without its maps being kept up.
+    for version in entries(&base)? {
+        remove(&version.join("links"))?;
     }
+    remove(&base)
+}
+
+/// Whether a build of whatever version left something.
+pub(super) fn exists(root: &Path) -> bool {
+    base(root).exists()
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -99,11 +128,16 @@ fn named(path: &Path, error: &io::Error) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::ebpf::sizes::Wanted;
+
+    fn sizes() -> Sizes {
+        Sizes::new(&Wanted::default(), 1 << 32, 2, false)
+    }
 
     #[test]
     fn a_folder_outside_of_a_bpf_file_system_is_refused_by_name() {
         let root = tempfile::tempdir().unwrap();
-        let error = Directory::new(root.path()).create().unwrap_err().to_string();
+        let error = Directory::new(root.path(), &sizes()).create().unwrap_err().to_string();
         assert!(
             error.contains(&root.path().display().to_string()) && error.contains("--bpffs-root"),
             "{error}"
@@ -111,15 +145,19 @@ mod tests {
     }
 
     #[test]
-    fn only_folders_of_other_layouts_are_removed() {
+    fn only_folders_of_other_layouts_or_sizes_are_removed() {
         let root = tempfile::tempdir().unwrap();
-        let directory = Directory::new(root.path());
+        let directory = Directory::new(root.path(), &sizes());
+        let larger = Directory::new(root.path(), &Sizes { flows: 1 << 20, ..sizes() });
+        assert_eq!(Directory::find(root.path()), None);
         fs::create_dir_all(directory.links()).unwrap();
+        assert_eq!(Directory::find(root.path()).as_ref(), Some(&directory));
+        fs::create_dir_all(larger.links()).unwrap();
         fs::create_dir_all(root.path().join("shunt/00000000/links")).unwrap();
-        assert_eq!(directory.remove_others().unwrap(), 1);
-        assert!(directory.links().exists() && directory.exists());
-        directory.remove_all().unwrap();
-        assert!(!directory.exists());
-        directory.remove_all().unwrap();
+        assert_eq!(directory.remove_others().unwrap(), 2);
+        assert!(directory.links().exists() && !larger.maps().exists());
+        remove_all(root.path()).unwrap();
+        assert!(!exists(root.path()));
+        remove_all(root.path()).unwrap();
     }
 }

@@ -48,6 +48,13 @@ impl Ids {
         self.taken.len()
     }
 
+    /// Whether [`Self::take`] would find one.
+    pub(super) fn is_left(&self, now: Instant) -> bool {
+        self.fresh < self.capacity
+            || !self.free.is_empty()
+            || self.resting.front().is_some_and(|(at, _)| *at <= now)
+    }
+
     /// A number that nobody has; `None` when all are in use or resting.
     pub(super) fn take(&mut self, now: Instant) -> Option<Id> {
         while let Some((_, index)) = self.resting.pop_front_if(|(at, _)| *at <= now) {

@@ -4,10 +4,13 @@ use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
 
+use shunt_abi::service::ServiceCounters;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::sys::{self, MapInfo};
+use crate::kernel::Traffic;
 
 /// Elements moved by one system call.
 const BATCH: u32 = 4096;
@@ -40,86 +43,69 @@ pub(super) enum MapError {
 /// Is shown some elements at a time.
 type Visitor<'a, K, V> = dyn FnMut(&[(K, V)]) + 'a;
 
-/// A hash, array or LPM map.
-pub(super) struct TypedMap<K, V> {
+/// Is shown some elements at a time: their keys and their values, one after the other.
+type RawVisitor<'a> = dyn FnMut(&[u8], &[u8]) + 'a;
+
+/// A map whose elements are bytes.
+#[derive(Debug)]
+pub(super) struct RawMap {
     name: &'static str,
     fd: OwnedFd,
     info: MapInfo,
-    types: PhantomData<fn() -> (K, V)>,
 }
 
-impl<K, V> fmt::Debug for TypedMap<K, V> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TypedMap").field("name", &self.name).field("info", &self.info).finish_non_exhaustive()
-    }
-}
-
-impl<K: Plain, V: Plain> TypedMap<K, V> {
-    /// Checks that the map has the sizes of the types.
+impl RawMap {
     pub(super) fn new(name: &'static str, fd: OwnedFd) -> Result<Self, MapError> {
         let info = sys::map_info(fd.as_fd()).map_err(|source| MapError::Kernel {
             name,
             operation: "ask about it",
             source,
         })?;
-        let check = |what, found, expected| {
-            if usize::try_from(found) == Ok(expected) {
-                Ok(())
-            } else {
-                Err(MapError::Layout { name, what, found, expected })
-            }
-        };
-        check("keys", info.key_size, size_of::<K>())?;
-        check("values", info.value_size, size_of::<V>())?;
-        Ok(Self { name, fd, info, types: PhantomData })
+        Ok(Self { name, fd, info })
     }
 
-    /// Elements it can hold.
-    pub(super) const fn capacity(&self) -> u32 {
-        self.info.max_entries
+    /// Bytes of a key and of a value.
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        let size = |bytes: u32| usize::try_from(bytes).unwrap_or(usize::MAX);
+        (size(self.info.key_size), size(self.info.value_size))
     }
 
-    pub(super) fn get(&self, key: &K) -> Result<Option<V>, MapError> {
-        let mut value = vec![0_u8; size_of::<V>()];
-        let found = sys::lookup(self.fd.as_fd(), key.as_bytes(), &mut value);
+    /// Opens the pin of that name in a folder.
+    pub(super) fn open(directory: &Path, name: &'static str) -> Result<Self, MapError> {
+        Self::new(name, open_pin(directory, name)?)
+    }
+
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, MapError> {
+        let mut value = vec![0_u8; self.sizes().1];
+        let found = sys::lookup(self.fd.as_fd(), key, &mut value);
         let found = found.map_err(|source| self.failed("read an element", source))?;
-        Ok(if found { V::read_from_bytes(&value).ok() } else { None })
+        Ok(found.then_some(value))
     }
 
-    pub(super) fn set(&self, key: &K, value: &V) -> Result<(), MapError> {
-        sys::update(self.fd.as_fd(), key.as_bytes(), value.as_bytes())
-            .map_err(|source| self.failed("write an element", source))
+    pub(super) fn set(&self, key: &[u8], value: &[u8]) -> Result<(), MapError> {
+        sys::update(self.fd.as_fd(), key, value).map_err(|source| self.failed("write an element", source))
     }
 
     /// Whether there was one.
-    pub(super) fn delete(&self, key: &K) -> Result<bool, MapError> {
-        sys::delete(self.fd.as_fd(), key.as_bytes())
-            .map_err(|source| self.failed("remove an element", source))
-    }
-
-    /// Everything that is there. Elements that come or go meanwhile may be missed, or seen.
-    pub(super) fn entries(&self) -> Result<Vec<(K, V)>, MapError> {
-        let mut found = Vec::new();
-        self.visit(&mut |entries| found.extend_from_slice(entries))?;
-        Ok(found)
+    pub(super) fn delete(&self, key: &[u8]) -> Result<bool, MapError> {
+        sys::delete(self.fd.as_fd(), key).map_err(|source| self.failed("remove an element", source))
     }
 
     /// Shows everything that is there to `each`, some at a time. The caller may remove elements meanwhile.
-    pub(super) fn visit(&self, each: &mut Visitor<'_, K, V>) -> Result<(), MapError> {
+    pub(super) fn visit(&self, each: &mut RawVisitor<'_>) -> Result<(), MapError> {
         match self.visit_in_batches(each) {
             // Kernels and map types without batches.
             Err(error)
                 if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOTSUP | NOT_SUPPORTED)) =>
             {
-                each(&self.entries_one_by_one()?);
-                Ok(())
+                self.visit_one_by_one(each)
             }
             outcome => outcome.map_err(|source| self.failed("list", source)),
         }
     }
 
-    fn visit_in_batches(&self, each: &mut Visitor<'_, K, V>) -> io::Result<()> {
-        let (key, value) = (size_of::<K>(), size_of::<V>());
+    fn visit_in_batches(&self, each: &mut RawVisitor<'_>) -> io::Result<()> {
+        let (key, value) = self.sizes();
         let mut batch = BATCH;
         let mut cursor = vec![0_u8; key.max(8)];
         let mut first = true;
@@ -136,13 +122,10 @@ impl<K: Plain, V: Plain> TypedMap<K, V> {
                 Ok((read, more)) => {
                     first = false;
                     let read = usize::try_from(read).unwrap_or(0);
-                    let pairs = keys.chunks_exact(key).zip(values.chunks_exact(value)).take(read);
-                    let pairs: Vec<_> = pairs
-                        .filter_map(|(key, value)| {
-                            Some((K::read_from_bytes(key).ok()?, V::read_from_bytes(value).ok()?))
-                        })
-                        .collect();
-                    each(&pairs);
+                    each(
+                        keys.get(..key * read).unwrap_or_default(),
+                        values.get(..value * read).unwrap_or_default(),
+                    );
                     if !more {
                         return Ok(());
                     }
@@ -151,22 +134,24 @@ impl<K: Plain, V: Plain> TypedMap<K, V> {
         }
     }
 
-    fn entries_one_by_one(&self) -> Result<Vec<(K, V)>, MapError> {
-        let mut found = Vec::new();
+    /// Shown all at once: the kernel finds the next key by the one before, which must still be there.
+    fn visit_one_by_one(&self, each: &mut RawVisitor<'_>) -> Result<(), MapError> {
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
         let mut key: Option<Vec<u8>> = None;
         loop {
-            let mut next = vec![0_u8; size_of::<K>()];
+            let mut next = vec![0_u8; self.sizes().0];
             let more = sys::next_key(self.fd.as_fd(), key.as_deref(), &mut next);
             if !more.map_err(|source| self.failed("list", source))? {
-                return Ok(found);
+                break;
             }
-            if let Ok(read) = K::read_from_bytes(&next)
-                && let Some(value) = self.get(&read)?
-            {
-                found.push((read, value));
+            if let Some(value) = self.get(&next)? {
+                keys.extend_from_slice(&next);
+                values.extend_from_slice(&value);
             }
             key = Some(next);
         }
+        each(&keys, &values);
+        Ok(())
     }
 
     fn failed(&self, operation: &'static str, source: io::Error) -> MapError {
@@ -177,6 +162,75 @@ impl<K: Plain, V: Plain> TypedMap<K, V> {
             _ => MapError::Kernel { name: self.name, operation, source },
         }
     }
+}
+
+/// A hash, array or LPM map.
+pub(super) struct TypedMap<K, V> {
+    raw: RawMap,
+    types: PhantomData<fn() -> (K, V)>,
+}
+
+impl<K, V> fmt::Debug for TypedMap<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TypedMap").field("raw", &self.raw).finish_non_exhaustive()
+    }
+}
+
+impl<K: Plain, V: Plain> TypedMap<K, V> {
+    /// Checks that the map has the sizes of the types.
+    pub(super) fn new(name: &'static str, fd: OwnedFd) -> Result<Self, MapError> {
+        let raw = RawMap::new(name, fd)?;
+        let check = |what, found, expected| {
+            if usize::try_from(found) == Ok(expected) {
+                Ok(())
+            } else {
+                Err(MapError::Layout { name, what, found, expected })
+            }
+        };
+        check("keys", raw.info.key_size, size_of::<K>())?;
+        check("values", raw.info.value_size, size_of::<V>())?;
+        Ok(Self { raw, types: PhantomData })
+    }
+
+    /// Elements it can hold.
+    pub(super) const fn capacity(&self) -> u32 {
+        self.raw.info.max_entries
+    }
+
+    pub(super) fn get(&self, key: &K) -> Result<Option<V>, MapError> {
+        Ok(self.raw.get(key.as_bytes())?.and_then(|value| V::read_from_bytes(&value).ok()))
+    }
+
+    pub(super) fn set(&self, key: &K, value: &V) -> Result<(), MapError> {
+        self.raw.set(key.as_bytes(), value.as_bytes())
+    }
+
+    /// Whether there was one.
+    pub(super) fn delete(&self, key: &K) -> Result<bool, MapError> {
+        self.raw.delete(key.as_bytes())
+    }
+
+    /// Everything that is there. Elements that come or go meanwhile may be missed, or seen.
+    pub(super) fn entries(&self) -> Result<Vec<(K, V)>, MapError> {
+        let mut found = Vec::new();
+        self.visit(&mut |entries| found.extend_from_slice(entries))?;
+        Ok(found)
+    }
+
+    /// Shows everything that is there to `each`, some at a time. The caller may remove elements meanwhile.
+    pub(super) fn visit(&self, each: &mut Visitor<'_, K, V>) -> Result<(), MapError> {
+        self.raw.visit(&mut |keys, values| {
+            let pairs = keys.chunks_exact(size_of::<K>()).zip(values.chunks_exact(size_of::<V>()));
+            let read = |(key, value)| Some((K::read_from_bytes(key).ok()?, V::read_from_bytes(value).ok()?));
+            each(&pairs.filter_map(read).collect::<Vec<_>>());
+        })
+    }
+}
+
+/// Opens the pin of that name in a folder.
+pub(super) fn open_pin(directory: &Path, name: &'static str) -> Result<OwnedFd, MapError> {
+    let operation = "open its pin";
+    sys::open_pinned(&directory.join(name)).map_err(|source| MapError::Kernel { name, operation, source })
 }
 
 /// A per-CPU array of counters.
@@ -191,6 +245,29 @@ impl CounterMap {
     /// `cpus` is the number of possible ones: the kernel writes a value for each.
     pub(super) const fn new(name: &'static str, fd: OwnedFd, cpus: usize) -> Self {
         Self { name, fd, cpus }
+    }
+
+    /// The sums over all CPUs of what a Service port has had, in a map of such.
+    pub(super) fn traffic(&self, index: u32) -> Result<Traffic, MapError> {
+        let mut values = vec![ServiceCounters::default(); self.cpus];
+        sys::lookup(self.fd.as_fd(), index.as_bytes(), values.as_mut_bytes())
+            .map_err(|source| MapError::Kernel { name: self.name, operation: "read a counter", source })?;
+        let sum = |of: fn(&ServiceCounters) -> u64| values.iter().map(of).fold(0, u64::wrapping_add);
+        Ok(Traffic {
+            packets: sum(|value| value.packets),
+            bytes: sum(|value| value.bytes),
+            connections: sum(|value| value.flows),
+        })
+    }
+
+    /// Begins anew for a Service port, in a map of such.
+    pub(super) fn reset_traffic(&self, index: u32) -> Result<(), MapError> {
+        let zero = vec![ServiceCounters::default(); self.cpus];
+        sys::update(self.fd.as_fd(), index.as_bytes(), zero.as_bytes()).map_err(|source| MapError::Kernel {
+            name: self.name,
+            operation: "reset a counter",
+            source,
+        })
     }
 
     /// The sum over all CPUs.
@@ -210,13 +287,13 @@ impl<V: Plain> TypedMap<u32, V> {
         if let [value] = values {
             return self.set(&start, value);
         }
-        match sys::update_batch(self.fd.as_fd(), keys.as_bytes(), values.as_bytes(), count) {
+        match sys::update_batch(self.raw.fd.as_fd(), keys.as_bytes(), values.as_bytes(), count) {
             Err(error)
                 if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOTSUP | NOT_SUPPORTED)) =>
             {
                 keys.iter().zip(values).try_for_each(|(key, value)| self.set(key, value))
             }
-            outcome => outcome.map_err(|source| self.failed("write elements", source)),
+            outcome => outcome.map_err(|source| self.raw.failed("write elements", source)),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use shunt_abi::address::{from_word, from_words, word, words};
+use shunt_abi::affinity::{AffinityKey4, AffinityKey6, AffinityValue};
 use shunt_abi::backend::BackendValue;
 use shunt_abi::clock::ClockReading;
 use shunt_abi::config::Config;
@@ -16,8 +17,8 @@ use shunt_abi::source_range::{RangeKey4, RangeKey6, SERVICE_BITS};
 use shunt_abi::{known, name};
 
 use super::adopt::Observed;
-use super::map::{CounterMap, MapError, TypedMap};
-use super::sys;
+use super::flow_maps::FlowMaps;
+use super::map::{CounterMap, MapError, TypedMap, open_pin};
 use super::write::{Destination, SourceRange, Step, Writes};
 
 /// Where a write failed.
@@ -56,8 +57,10 @@ pub(super) struct Maps {
     pub(super) origins: TypedMap<OriginKey, OriginValue>,
     pub(super) opted_out: TypedMap<u64, u32>,
     pub(super) counters: CounterMap,
-    /// Elements of the per-CPU array of Service ports.
-    pub(super) services: u32,
+    /// Traffic of Service ports, where it is counted.
+    pub(super) services: Option<CounterMap>,
+    pub(super) affinity4: TypedMap<AffinityKey4, AffinityValue>,
+    pub(super) affinity6: TypedMap<AffinityKey6, AffinityValue>,
 }
 
 impl Maps {
@@ -80,9 +83,17 @@ impl Maps {
             interfaces: open(directory, name::INTERFACES)?,
             origins: open(directory, name::ORIGINS)?,
             opted_out: open(directory, name::OPTED_OUT)?,
-            counters: open_counters(directory)?,
-            services: shunt_abi::name::capacity::SERVICES,
+            counters: open_counters(directory, name::COUNTERS)?,
+            services: None,
+            affinity4: open(directory, name::AFFINITY4)?,
+            affinity6: open(directory, name::AFFINITY6)?,
         })
+    }
+
+    /// Has the traffic of Service ports counted.
+    pub(super) fn count_services(&mut self, directory: &Path) -> Result<(), MapError> {
+        self.services = Some(open_counters(directory, name::SERVICES)?);
+        Ok(())
     }
 
     /// What is there.
@@ -107,6 +118,16 @@ impl Maps {
         Ok(observed)
     }
 
+    /// The flow maps of IPv4.
+    pub(super) const fn flow_maps4(&self) -> FlowMaps<'_, FlowKey4> {
+        FlowMaps { established: &self.flows4, opening: &self.opening4 }
+    }
+
+    /// The flow maps of IPv6.
+    pub(super) const fn flow_maps6(&self) -> FlowMaps<'_, FlowKey6> {
+        FlowMaps { established: &self.flows6, opening: &self.opening6 }
+    }
+
     fn source_ranges(&self) -> Result<std::collections::BTreeSet<SourceRange>, MapError> {
         let four = self
             .ranges4
@@ -129,9 +150,10 @@ impl Maps {
         for step in &writes.before {
             self.step(step)?;
         }
-        for (destination, value) in &writes.frontends {
-            self.frontend(*destination, value.as_ref())
-                .map_err(|source| WriteError { destination: Some(*destination), source })?;
+        // What goes makes room.
+        for (destination, value) in writes.frontends_in_order() {
+            self.frontend(destination, value)
+                .map_err(|source| WriteError { destination: Some(destination), source })?;
         }
         for step in &writes.after {
             self.step(step)?;
@@ -201,8 +223,9 @@ impl Maps {
             Step::Pool(offset, ids) => self.pool.set_range(*offset, ids),
             Step::AddRange(range) => self.range(*range, true),
             Step::RemoveRange(range) => self.range(*range, false),
-            // The counters of a Service port that is gone are read by nobody, and their readers take differences.
-            Step::ResetService(_) => Ok(()),
+            Step::ResetService(id) => {
+                self.services.as_ref().map_or(Ok(()), |services| services.reset_traffic(*id))
+            }
         }
     }
 
@@ -226,28 +249,21 @@ pub(super) fn open<K: super::map::Plain, V: super::map::Plain>(
     directory: &Path,
     name: &'static str,
 ) -> Result<TypedMap<K, V>, MapError> {
-    let fd = sys::open_pinned(&directory.join(name)).map_err(|source| MapError::Kernel {
-        name,
-        operation: "open its pin",
-        source,
-    })?;
-    TypedMap::new(name, fd)
+    TypedMap::new(name, open_pin(directory, name)?)
 }
 
-fn open_counters(directory: &Path) -> Result<CounterMap, MapError> {
-    let name = name::COUNTERS;
+fn open_counters(directory: &Path, name: &'static str) -> Result<CounterMap, MapError> {
     let failed = |operation: &'static str| move |source| MapError::Kernel { name, operation, source };
     let cpus = aya::util::nr_cpus().map_err(|(_, source)| failed("count the CPUs")(source))?;
-    let fd = sys::open_pinned(&directory.join(name)).map_err(failed("open its pin"))?;
-    Ok(CounterMap::new(name, fd, cpus))
+    Ok(CounterMap::new(name, open_pin(directory, name)?, cpus))
 }
 
-const fn destination(address: IpAddr, port: u16, protocol: u8) -> Destination {
+pub(super) const fn destination(address: IpAddr, port: u16, protocol: u8) -> Destination {
     Destination { address, port: u16::from_be(port), protocol }
 }
 
 /// An IPv6 address, also where it looks like a mapped one.
-fn from_words6(address: shunt_abi::address::Words) -> IpAddr {
+pub(super) fn from_words6(address: shunt_abi::address::Words) -> IpAddr {
     match from_words(address) {
         IpAddr::V4(address) => IpAddr::V6(address.to_ipv6_mapped()),
         IpAddr::V6(address) => IpAddr::V6(address),

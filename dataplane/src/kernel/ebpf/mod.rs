@@ -10,7 +10,8 @@
 //! # What stays when the agent ends
 //!
 //! Maps and links are pinned (`directory`), so packets are translated on. The next agent takes the maps over, writes
-//! the differences and puts its programs behind the links.
+//! the differences and puts its programs behind the links. One whose maps have other layouts (`schema`) or other sizes
+//! (`sizes`) fills maps of its own and copies what flows and clients hold (`predecessor`, `translation`).
 //!
 //! # Threads
 //!
@@ -28,6 +29,7 @@ mod cleanup;
 mod dataplane;
 mod description;
 mod directory;
+mod flow_maps;
 mod flows;
 mod hook;
 mod ids;
@@ -42,19 +44,26 @@ mod model;
 mod monitor;
 mod namespaces;
 mod node_config;
+mod observe;
 mod opt_outs;
 mod order;
+mod placement;
+mod predecessor;
 #[cfg(feature = "program-log")]
 mod program_log;
 mod programs;
 mod ranges;
 mod retire;
+mod room;
 mod route;
+mod schema;
 mod service;
 mod settings;
 mod shared;
+mod sizes;
 mod sockets;
 mod sys;
+mod translation;
 mod trial;
 mod watcher;
 #[cfg(feature = "workbench")]
@@ -70,6 +79,7 @@ pub use opt_outs::OptOuts;
 pub use order::{NoOrder, Order};
 pub use retire::retire;
 pub use settings::{Attaching, Settings, Sockets};
+pub use sizes::{Sizes, Wanted as WantedSizes};
 
 /// An error with its sources, in one line. Of texts with many lines (the verifier's log) the first line and what comes
 /// before the statistics at the end.

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use shunt_abi::frontend::{FrontendValue, INSIDE_REJECT, WHOLE_ADDRESS};
+use shunt_abi::name;
 
 use super::ids::Ids;
 use super::masquerade::Need;
 use super::ranges::Ranges;
-use super::service::{Exhausted, Resources, Service, Surroundings};
+use super::room::Room;
+use super::service::{Resources, Service, Surroundings, own_destination};
 use super::write::{Destination, Step, Writes};
 use crate::domain::{IpFamily, ServicePortName};
-use crate::plan::{Changes, Frontend, FrontendAddress, FrontendKind, FrontendSpec, Globals, PerFamily};
+use crate::plan::{Changes, Frontend, FrontendAddress, FrontendSpec, Globals, PerFamily};
 
 /// Elements that the arrays hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +23,27 @@ pub(super) struct Capacities {
     pub(super) backends: u32,
     pub(super) pool: u32,
     pub(super) services: u32,
+    /// Each family.
+    pub(super) frontends: u32,
+    /// Each family.
+    pub(super) source_ranges: u32,
 }
+
+impl Capacities {
+    /// Elements of a map; of its users in one family.
+    pub(super) fn of(&self, map: &str) -> u32 {
+        match map {
+            name::BACKENDS => self.backends,
+            name::POOL => self.pool,
+            name::SERVICES => self.services,
+            name::RANGES4 | name::RANGES6 => self.source_ranges,
+            _ => self.frontends,
+        }
+    }
+}
+
+/// Service ports for which there was no room that one change tries again, so that it costs no more than it should.
+const RETRIES: usize = 16;
 
 /// A Service port in one family.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,13 +58,6 @@ impl ServiceKey {
     }
 }
 
-/// A change that cannot be brought about: one frontend of those that it concerns, and what is used up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Refused {
-    pub(super) frontend: Frontend,
-    pub(super) exhausted: Exhausted,
-}
-
 /// What the maps hold.
 #[derive(Debug)]
 pub(super) struct Model {
@@ -52,8 +67,14 @@ pub(super) struct Model {
     pub(super) numbers: BTreeMap<Arc<ServicePortName>, (u32, usize)>,
     pub(super) service_ids: Ids,
     pub(super) resources: Resources,
-    /// How many frontends are cluster IPs of that address.
+    /// How many Service ports have a frontend that is a cluster IP of that address.
     cluster_ips: BTreeMap<IpAddr, usize>,
+    /// Service ports with frontends for which there is no room.
+    starving: BTreeSet<ServiceKey>,
+    /// Of those, the last that was tried again.
+    retried: Option<ServiceKey>,
+    /// What there is no room for is not what it was when somebody last asked.
+    shortage_changed: bool,
     /// Who has a node port: an explicit frontend of the same address and port takes precedence.
     node_ports: BTreeMap<Frontend, ServiceKey>,
     /// Service ports that need the masquerade rule: on demand, always.
@@ -73,27 +94,23 @@ impl Model {
             resources: Resources {
                 backends: Ids::new(capacities.backends, generation),
                 pool: Ranges::new(capacities.pool),
+                frontends: both(Room::new(capacities.frontends)),
+                source_ranges: both(Room::new(capacities.source_ranges)),
             },
             cluster_ips: BTreeMap::new(),
+            starving: BTreeSet::new(),
+            retried: None,
+            shortage_changed: true,
             node_ports: BTreeMap::new(),
             masquerading: PerFamily::default(),
             values: 0,
         }
     }
 
-    /// The writes for a change. After an error the model is of no use any more.
-    pub(super) fn apply(&mut self, changes: &Changes, now: Instant) -> Result<Writes, Refused> {
+    /// The writes for a change, as far as there is room.
+    pub(super) fn apply(&mut self, changes: &Changes, now: Instant) -> Writes {
         let mut writes = Writes::default();
         let mut touched = BTreeSet::new();
-        let before: BTreeMap<IpAddr, bool> = changes
-            .frontends
-            .iter()
-            .filter_map(|change| match change.frontend.address {
-                FrontendAddress::Ip(address) => Some(address),
-                FrontendAddress::NodePort(_) => None,
-            })
-            .map(|address| (address, self.cluster_ips.contains_key(&address)))
-            .collect();
         if let Some(globals) = &changes.globals {
             touched.extend(self.set_node_port_addresses(globals));
         }
@@ -105,25 +122,67 @@ impl Model {
                 touched.extend(self.learn(change.frontend, new));
             }
         }
-        for (address, was) in before {
-            match (was, self.cluster_ips.contains_key(&address)) {
-                (false, true) => writes.set(Destination::whole(address), whole_address()),
-                (true, false) => writes.remove(Destination::whole(address)),
-                (false, false) | (true, true) => {}
-            }
+        // Those that shrink make room for those that grow.
+        let (gone, stay): (Vec<_>, Vec<_>) = touched
+            .into_iter()
+            .partition(|key| self.services.get(key).is_none_or(|service| service.frontends.is_empty()));
+        for key in gone.iter().chain(&stay) {
+            self.update(key, &mut writes, now);
         }
-        for key in touched {
-            self.update(&key, &mut writes, now)?;
+        if !self.starving.is_empty() {
+            self.retry(&mut writes, now);
         }
-        Ok(writes)
+        writes
+    }
+
+    /// Tries again some of those for which there was no room.
+    fn retry(&mut self, writes: &mut Writes, now: Instant) {
+        let after = |key: &&ServiceKey| self.retried.as_ref().is_none_or(|last| *key > last);
+        let mut keys: Vec<_> = self.starving.iter().filter(after).take(RETRIES).cloned().collect();
+        self.retried = keys.last().filter(|_| keys.len() == RETRIES).cloned();
+        keys.retain(|key| self.has_room(key, now));
+        for key in keys {
+            self.update(&key, writes, now);
+        }
+    }
+
+    /// Whether something is left of a map that the Service port has not got enough of.
+    fn has_room(&self, key: &ServiceKey, now: Instant) -> bool {
+        let short = self.services.get(key).map(|service| &service.short);
+        short.is_some_and(|short| {
+            short.values().any(|map| match *map {
+                name::SERVICES => self.service_ids.is_left(now),
+                map => self.resources.is_left(map, key.family, now),
+            })
+        })
+    }
+
+    /// Frontends that are not there, or not with all of their endpoints, and the map that has no room for them; `None` if
+    /// that is as it was when this was last asked.
+    pub(super) fn take_shortage(&mut self) -> Option<Vec<(Frontend, &'static str)>> {
+        std::mem::take(&mut self.shortage_changed).then(|| {
+            let services = self.starving.iter().filter_map(|key| self.services.get(key));
+            services.flat_map(|service| &service.short).map(|(frontend, map)| (*frontend, *map)).collect()
+        })
+    }
+
+    /// Number of frontends that lack something, by the map that has no room.
+    pub(super) fn shortage(&self) -> BTreeMap<&'static str, u64> {
+        let mut found = BTreeMap::new();
+        let services = self.starving.iter().filter_map(|key| self.services.get(key));
+        for map in services.flat_map(|service| service.short.values()) {
+            *found.entry(*map).or_insert(0) += 1;
+        }
+        found
+    }
+
+    /// Whether some Service port that lacks something could get it now.
+    pub(super) fn could_do_better(&self, now: Instant) -> bool {
+        self.starving.iter().any(|key| self.has_room(key, now))
     }
 
     /// The writes for other addresses of this node.
-    pub(super) fn set_host_addresses(
-        &mut self,
-        addresses: BTreeSet<IpAddr>,
-        now: Instant,
-    ) -> Result<Writes, Refused> {
+    pub(super) fn set_host_addresses(&mut self, addresses: BTreeSet<IpAddr>, now: Instant) -> Writes {
         let changed: BTreeSet<_> =
             self.around.host_addresses.symmetric_difference(&addresses).copied().collect();
         self.around.host_addresses = addresses;
@@ -137,9 +196,9 @@ impl Model {
             .collect();
         let mut writes = Writes::default();
         for key in touched {
-            self.update(&key, &mut writes, now)?;
+            self.update(&key, &mut writes, now);
         }
-        Ok(writes)
+        writes
     }
 
     /// Takes in a frontend; who has to be updated.
@@ -151,9 +210,6 @@ impl Model {
                 let destination = own_destination(frontend, address);
                 *self.around.explicit.entry(destination).or_insert(0) += 1;
                 touched.extend(self.node_port_beside(frontend, address));
-                if spec.kind == FrontendKind::ClusterIp {
-                    *self.cluster_ips.entry(address).or_insert(0) += 1;
-                }
             }
             FrontendAddress::NodePort(_) => {
                 self.node_ports.insert(frontend, key.clone());
@@ -170,9 +226,6 @@ impl Model {
             FrontendAddress::Ip(address) => {
                 decrement(&mut self.around.explicit, &own_destination(frontend, address));
                 touched.extend(self.node_port_beside(frontend, address));
-                if spec.kind == FrontendKind::ClusterIp {
-                    decrement(&mut self.cluster_ips, &address);
-                }
             }
             FrontendAddress::NodePort(_) => {
                 self.node_ports.remove(&frontend);
@@ -193,11 +246,6 @@ impl Model {
         self.node_ports.get(&hidden).cloned()
     }
 
-    /// Cluster IPs in use.
-    pub(super) fn cluster_ips(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        self.cluster_ips.keys().copied()
-    }
-
     fn set_node_port_addresses(&mut self, globals: &Globals) -> Vec<ServiceKey> {
         if self.around.node_port_addresses == globals.node_port_addresses {
             return Vec::new();
@@ -206,14 +254,9 @@ impl Model {
         self.node_ports.values().cloned().collect()
     }
 
-    /// Brings one Service port up to date; one that has no frontends any more goes.
-    pub(super) fn update(
-        &mut self,
-        key: &ServiceKey,
-        writes: &mut Writes,
-        now: Instant,
-    ) -> Result<(), Refused> {
-        let Some(mut service) = self.services.remove(key) else { return Ok(()) };
+    /// Brings one Service port up to date, as far as there is room; one that has no frontends any more goes.
+    pub(super) fn update(&mut self, key: &ServiceKey, writes: &mut Writes, now: Instant) {
+        let Some(mut service) = self.services.remove(key) else { return };
         let [on_demand, always] = self.masquerading.get_mut(key.family);
         match std::mem::take(&mut service.masquerades) {
             Need::None => {}
@@ -221,19 +264,29 @@ impl Model {
             Need::Always => *always -= 1,
         }
         self.values -= service.counted;
-        let Some(first) = service.frontends.keys().next().copied() else {
-            let result = service.update(&self.around, &mut self.resources, writes, now);
-            debug_assert!(result.is_ok(), "giving back needs nothing");
+        let short = std::mem::take(&mut service.short);
+        if service.id == 0 && !service.frontends.is_empty() {
+            service.id = self.number(&key.owner, writes, now).unwrap_or(0);
+        }
+        if service.id == 0 {
+            let all = service.frontends.keys();
+            service.short = all.map(|frontend| (*frontend, name::SERVICES)).collect();
+        } else {
+            service.update(key.family, &self.around, &mut self.resources, writes, now);
+        }
+        self.update_cluster_ips(key.family, &mut service, writes);
+        self.shortage_changed |= service.short != short;
+        if service.short.is_empty() {
+            self.starving.remove(key);
+        } else {
+            self.starving.insert(key.clone());
+        }
+        if service.frontends.is_empty() {
             if service.id != 0 {
                 self.give_number(&key.owner, now);
             }
-            return Ok(());
-        };
-        let refused = |exhausted| Refused { frontend: first, exhausted };
-        if service.id == 0 {
-            service.id = self.number(&key.owner, writes, now).map_err(refused)?;
+            return;
         }
-        let result = service.update(&self.around, &mut self.resources, writes, now);
         let [on_demand, always] = self.masquerading.get_mut(key.family);
         match service.masquerades {
             Need::None => {}
@@ -243,23 +296,46 @@ impl Model {
         service.counted = service.values.len();
         self.values += service.counted;
         self.services.insert(key.clone(), service);
-        result.map_err(refused)
     }
 
-    fn number(
-        &mut self,
-        owner: &Arc<ServicePortName>,
-        writes: &mut Writes,
-        now: Instant,
-    ) -> Result<u32, Exhausted> {
+    /// Each cluster IP has a value for what none of its ports is named by.
+    fn update_cluster_ips(&mut self, family: IpFamily, service: &mut Service, writes: &mut Writes) {
+        let room = self.resources.frontends.get_mut(family);
+        let wanted = service.cluster_ips();
+        let held = std::mem::take(&mut service.whole);
+        for gone in held.difference(&wanted) {
+            decrement(&mut self.cluster_ips, gone);
+            if !self.cluster_ips.contains_key(gone) {
+                room.give();
+                writes.remove(Destination::whole(*gone));
+            }
+        }
+        for &address in &wanted {
+            if held.contains(&address) {
+                service.whole.insert(address);
+                continue;
+            }
+            if !self.cluster_ips.contains_key(&address) {
+                // Without it the address works, but is not told from others of its range.
+                if !room.take() {
+                    continue;
+                }
+                writes.set(Destination::whole(address), whole_address());
+            }
+            *self.cluster_ips.entry(address).or_insert(0) += 1;
+            service.whole.insert(address);
+        }
+    }
+
+    fn number(&mut self, owner: &Arc<ServicePortName>, writes: &mut Writes, now: Instant) -> Option<u32> {
         if let Some((id, families)) = self.numbers.get_mut(owner) {
             *families += 1;
-            return Ok(*id);
+            return Some(*id);
         }
-        let id = self.service_ids.take(now).ok_or(Exhausted { map: shunt_abi::name::SERVICES })?;
+        let id = self.service_ids.take(now)?;
         self.numbers.insert(Arc::clone(owner), (id.index, 1));
         writes.before.push(Step::ResetService(id.index));
-        Ok(id.index)
+        Some(id.index)
     }
 
     fn give_number(&mut self, owner: &Arc<ServicePortName>, now: Instant) {
@@ -289,7 +365,7 @@ impl Model {
     /// Every frontend with its value.
     pub(super) fn values(&self) -> impl Iterator<Item = (Destination, FrontendValue)> + '_ {
         let own = self.services.values().flat_map(|service| &service.values);
-        let whole = self.cluster_ips().map(|address| (Destination::whole(address), whole_address()));
+        let whole = self.cluster_ips.keys().map(|address| (Destination::whole(*address), whole_address()));
         own.map(|(destination, value)| (*destination, *value)).chain(whole)
     }
 }
@@ -299,8 +375,8 @@ pub(super) fn whole_address() -> FrontendValue {
     FrontendValue { flags: WHOLE_ADDRESS | INSIDE_REJECT, ..FrontendValue::default() }
 }
 
-const fn own_destination(frontend: Frontend, address: IpAddr) -> Destination {
-    Destination { address, port: frontend.port, protocol: frontend.protocol.number() }
+const fn both(room: Room) -> PerFamily<Room> {
+    PerFamily { v4: room, v6: room }
 }
 
 /// Counts down; the entry goes at zero.
@@ -314,6 +390,8 @@ fn decrement<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
 }
 
 #[cfg(test)]
-mod samples;
+mod room_tests;
+#[cfg(test)]
+pub(super) mod samples;
 #[cfg(test)]
 mod tests;

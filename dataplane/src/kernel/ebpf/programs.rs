@@ -13,6 +13,7 @@ use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
 use shunt_abi::name;
 use shunt_abi::tail::Tail;
 
+use super::sizes::Sizes;
 use super::sys::{self, AttachType};
 use super::trial::Outcome;
 
@@ -74,11 +75,18 @@ pub(super) struct Programs {
 }
 
 impl Programs {
-    /// Loads everything; maps that are pinned in `directory` are taken over, others are made and pinned there. Without
-    /// socket programs, if the kernel refuses them, everything else works.
-    pub(super) fn load(directory: &Path, sockets: bool) -> Result<Self, ProgramsError> {
+    /// Loads everything; maps that are pinned in `directory` are taken over, others are made and pinned there, with these
+    /// sizes. Without socket programs, if the kernel refuses them, everything else works.
+    pub(super) fn load(
+        directory: &Path,
+        sockets: bool,
+        sizes: Option<&Sizes>,
+    ) -> Result<Self, ProgramsError> {
         crate::kernel::allow_maps();
         let mut loader = EbpfLoader::new();
+        for (map, size) in sizes.map(Sizes::maps).into_iter().flatten() {
+            loader.map_max_entries(map, size);
+        }
         for map in name::MAPS.into_iter().filter(|map| *map != name::TAILS) {
             loader.map_pin_path(map, directory.join(map));
         }

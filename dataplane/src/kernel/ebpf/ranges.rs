@@ -31,6 +31,11 @@ impl Ranges {
         self.used
     }
 
+    /// Whether any element is free.
+    pub(super) fn is_left(&self, now: Instant) -> bool {
+        !self.free.is_empty() || self.resting.front().is_some_and(|(at, _)| *at <= now)
+    }
+
     /// The first free range of that length. `None` if there is no such.
     pub(super) fn take(&mut self, length: u32, now: Instant) -> Option<Range<u32>> {
         self.settle(now);

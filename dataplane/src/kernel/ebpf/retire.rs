@@ -24,13 +24,13 @@ const LOOK: Duration = Duration::from_secs(10);
 /// Has the programs take no new connection, and removes them with everything else when the last of theirs is over. The
 /// other dataplane is in place already. What a build with other layouts left goes at once.
 pub fn retire(bpffs_root: &Path, tcp_idle_seconds: u64) -> io::Result<()> {
-    let directory = Directory::new(bpffs_root);
+    let Some(directory) = Directory::find(bpffs_root) else { return cleanup(bpffs_root) };
     let Ok(maps) = Maps::open(&directory.maps()) else { return cleanup(bpffs_root) };
     directory.remove_others()?;
     let other = |error: &dyn std::error::Error| io::Error::other(words(error));
     detach_sockets(&directory.links()).map_err(|error| other(&error))?;
     take_no_more(&maps).map_err(|error| other(&error))?;
-    let mut programs = Programs::load(&directory.maps(), false).map_err(|error| other(&error))?;
+    let mut programs = Programs::load(&directory.maps(), false, None).map_err(|error| other(&error))?;
     let root = bpffs_root.to_owned();
     let patience = Patience { idle: tcp_idle_seconds };
     thread::Builder::new().name("ebpf-retires".into()).spawn(move || {

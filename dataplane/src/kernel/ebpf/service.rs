@@ -5,22 +5,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
 use ipnet::IpNet;
 use shunt_abi::address::mapped_words;
 use shunt_abi::known::Role;
-use shunt_abi::{backend, frontend};
+use shunt_abi::{backend, frontend, name};
 use shunt_abi::{backend::BackendValue, frontend::FrontendValue};
 
 use super::ids::{Id, Ids};
 use super::masquerade::Need;
+use super::placement::{HeldPool, Placement};
 use super::ranges::Ranges;
+use super::room::Room;
 use super::write::{Destination, SourceRange, Step, Writes};
 use crate::domain::IpFamily;
-use crate::plan::{Frontend, FrontendAddress, FrontendSpec, Policy, Target};
+use crate::plan::{Frontend, FrontendAddress, FrontendKind, FrontendSpec, PerFamily, Policy, Target};
 
 /// What the values depend on besides the Service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,13 +43,29 @@ pub(super) struct Surroundings {
 pub(super) struct Resources {
     pub(super) backends: Ids,
     pub(super) pool: Ranges,
+    pub(super) frontends: PerFamily<Room>,
+    pub(super) source_ranges: PerFamily<Room>,
 }
 
-/// Something is used up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Exhausted {
-    /// The map.
-    pub(super) map: &'static str,
+impl Resources {
+    /// Whether something of the map is left.
+    pub(super) fn is_left(&self, map: &str, family: IpFamily, now: Instant) -> bool {
+        match map {
+            name::BACKENDS => self.backends.is_left(now),
+            name::POOL => self.pool.is_left(now),
+            name::RANGES4 | name::RANGES6 => self.source_ranges.get(family).is_left(),
+            name::FRONTENDS4 | name::FRONTENDS6 => self.frontends.get(family).is_left(),
+            _ => true,
+        }
+    }
+}
+
+/// The map of a family's frontends.
+const fn frontends_map(family: IpFamily) -> &'static str {
+    match family {
+        IpFamily::V4 => name::FRONTENDS4,
+        IpFamily::V6 => name::FRONTENDS6,
+    }
 }
 
 /// A backend with its number.
@@ -56,13 +73,6 @@ pub(super) struct Exhausted {
 pub(super) struct Held {
     pub(super) id: Id,
     pub(super) flags: u16,
-}
-
-/// A pool with its place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct HeldPool {
-    pub(super) ids: Vec<u32>,
-    pub(super) range: Range<u32>,
 }
 
 /// A Service port in one family.
@@ -76,24 +86,32 @@ pub(super) struct Service {
     pub(super) values: BTreeMap<Destination, FrontendValue>,
     /// How many of the values are in the model's sum.
     pub(super) counted: usize,
+    /// Cluster IPs among the values' addresses: each has a value of its own in the model.
+    pub(super) whole: BTreeSet<IpAddr>,
     pub(super) source_ranges: BTreeSet<IpNet>,
+    /// Frontends that are not there, or not with all of their endpoints, and the map that has no room for them.
+    pub(super) short: BTreeMap<Frontend, &'static str>,
     /// Whether some of its packets need the masquerade rule.
     pub(super) masquerades: Need,
 }
 
 impl Service {
-    /// Brings what is held to what it should be; the difference goes to `writes`.
+    /// Brings what is held to what it should be, as far as there is room; the difference goes to `writes`. What is held
+    /// already comes before what is new.
     pub(super) fn update(
         &mut self,
+        family: IpFamily,
         around: &Surroundings,
         resources: &mut Resources,
         writes: &mut Writes,
         now: Instant,
-    ) -> Result<(), Exhausted> {
+    ) {
+        self.short.clear();
         let flags = self.backend_flags(around);
-        self.hold_backends(&flags, resources, writes, now)?;
-        self.update_source_ranges(writes);
-        let (values, pools) = self.wanted_values(around, resources, writes, now)?;
+        self.hold_backends(&flags, resources, writes, now);
+        self.update_source_ranges(resources.source_ranges.get_mut(family), writes);
+        let (values, pools) = self.wanted_values(around, resources, writes, now);
+        let values = self.admit(values, family, resources);
         self.replace_values(values, writes);
         for old in std::mem::replace(&mut self.pools, pools) {
             if !self.pools.iter().any(|pool| pool.range == old.range) {
@@ -103,7 +121,6 @@ impl Service {
         self.release_backends(&flags, resources, writes, now);
         let needs = self.frontends.values().map(|spec| needs_masquerade(spec, around));
         self.masquerades = needs.max().unwrap_or_default();
-        Ok(())
     }
 
     /// Every endpoint that is or may still be talked to, with the flags it has.
@@ -140,23 +157,23 @@ impl Service {
         resources: &mut Resources,
         writes: &mut Writes,
         now: Instant,
-    ) -> Result<(), Exhausted> {
+    ) {
         let protocol = self.frontends.keys().next().map_or(0, |frontend| frontend.protocol.number());
         for (socket, &flags) in wanted {
             let held = match self.backends.get(socket) {
                 Some(held) if held.flags == flags => continue,
                 Some(held) => Held { flags, ..*held },
-                None => {
-                    let map = shunt_abi::name::BACKENDS;
-                    Held { id: resources.backends.take(now).ok_or(Exhausted { map })?, flags }
-                }
+                // Without a number it is in no pool.
+                None => match resources.backends.take(now) {
+                    Some(id) => Held { id, flags },
+                    None => continue,
+                },
             };
             self.backends.insert(*socket, held);
             let destination = Destination { address: socket.ip(), port: socket.port(), protocol };
             writes.known.push((Role::Backend, destination));
             writes.before.push(Step::Backend(held.id.index, backend_value(*socket, held)));
         }
-        Ok(())
     }
 
     fn release_backends(
@@ -176,49 +193,51 @@ impl Service {
         });
     }
 
-    fn update_source_ranges(&mut self, writes: &mut Writes) {
+    fn update_source_ranges(&mut self, room: &mut Room, writes: &mut Writes) {
         let ranges = self.frontends.values().filter_map(|spec| spec.source_ranges.as_deref());
         let wanted: BTreeSet<IpNet> = ranges.flatten().copied().collect();
         let of = |range: &IpNet| SourceRange { service: self.id, range: *range };
-        writes.before.extend(wanted.difference(&self.source_ranges).map(of).map(Step::AddRange));
-        writes.after.extend(self.source_ranges.difference(&wanted).map(of).map(Step::RemoveRange));
-        self.source_ranges = wanted;
+        let gone = self.source_ranges.difference(&wanted);
+        writes.after.extend(gone.inspect(|_| room.give()).map(of).map(Step::RemoveRange));
+        let (held, new): (BTreeSet<_>, BTreeSet<_>) =
+            wanted.iter().partition(|range| self.source_ranges.contains(*range));
+        let new: BTreeSet<IpNet> = new.into_iter().filter(|_| room.take()).collect();
+        writes.before.extend(new.iter().map(of).map(Step::AddRange));
+        self.source_ranges = held.into_iter().chain(new).collect();
     }
 
     fn wanted_values(
-        &self,
+        &mut self,
         around: &Surroundings,
         resources: &mut Resources,
         writes: &mut Writes,
         now: Instant,
-    ) -> Result<(BTreeMap<Destination, FrontendValue>, Vec<HeldPool>), Exhausted> {
-        let mut values = BTreeMap::new();
-        let mut pools: Vec<HeldPool> = Vec::new();
-        for (at, spec) in &self.frontends {
-            let mut place = |target: &Target| -> Result<Range<u32>, Exhausted> {
-                let held = target.backends().iter().filter_map(|chosen| self.backends.get(&chosen.socket()));
+    ) -> (Vec<Wanted>, Vec<HeldPool>) {
+        let mut values = Vec::new();
+        let mut pools = Placement { held: &self.pools, placed: Vec::new(), resources, writes, now };
+        for (&at, spec) in &self.frontends {
+            let mut place = |target: &Target| {
+                let backends = target.backends();
+                let held = backends.iter().filter_map(|chosen| self.backends.get(&chosen.socket()));
                 let ids: Vec<u32> = held.map(|held| held.id.index).collect();
-                if let Some(pool) = pools.iter().chain(&self.pools).find(|pool| pool.ids == ids) {
-                    let pool = pool.clone();
-                    let range = pool.range.clone();
-                    if !pools.contains(&pool) {
-                        pools.push(pool);
-                    }
-                    return Ok(range);
+                if ids.len() < backends.len() {
+                    self.short.insert(at, name::BACKENDS);
                 }
-                let length = u32::try_from(ids.len()).unwrap_or(u32::MAX);
-                let full = Exhausted { map: shunt_abi::name::POOL };
-                let range = resources.pool.take(length, now).ok_or(full)?;
-                if length > 0 {
-                    writes.before.push(Step::Pool(range.start, ids.clone()));
+                let wanted = ids.len();
+                let range = pools.place(ids);
+                if range.len() < wanted {
+                    self.short.insert(at, name::POOL);
                 }
-                pools.push(HeldPool { ids, range: range.clone() });
-                Ok(range)
+                // Clients of a pool without room are told so.
+                (range.clone(), range.is_empty() && !backends.is_empty())
             };
-            let inside = place(&spec.inside)?;
-            let outside = if spec.policy == Policy::ExternalLocal { place(&spec.outside)? } else { 0..0 };
+            let (inside, inside_rejects) = place(&spec.inside);
+            let (outside, outside_rejects) =
+                if spec.policy == Policy::ExternalLocal { place(&spec.outside) } else { (0..0, false) };
+            let rejects = if inside_rejects { frontend::INSIDE_REJECT } else { 0 }
+                | if outside_rejects { frontend::OUTSIDE_REJECT } else { 0 };
             let value = FrontendValue {
-                flags: frontend_flags(spec, around),
+                flags: frontend_flags(spec, around) | rejects,
                 service: self.id,
                 inside_offset: inside.start,
                 inside_length: inside.end - inside.start,
@@ -227,12 +246,46 @@ impl Service {
                 affinity_seconds: spec.affinity_seconds.unwrap_or(0),
                 pad: 0,
             };
-            values.extend(destinations(*at, around).map(|destination| {
+            values.extend(destinations(at, around).map(|destination| {
                 let sockets = if destination.address.is_loopback() { frontend::SOCKET_ONLY } else { 0 };
-                (destination, FrontendValue { flags: value.flags | sockets, ..value })
+                let value = FrontendValue { flags: value.flags | sockets, ..value };
+                Wanted { frontend: at, destination, value }
             }));
         }
-        Ok((values, pools))
+        (values, pools.placed)
+    }
+
+    /// Those of the values that there is room for: first what is there already.
+    fn admit(
+        &mut self,
+        wanted: Vec<Wanted>,
+        family: IpFamily,
+        resources: &mut Resources,
+    ) -> BTreeMap<Destination, FrontendValue> {
+        let room = resources.frontends.get_mut(family);
+        let still: BTreeSet<Destination> = wanted.iter().map(|wanted| wanted.destination).collect();
+        for _gone in self.values.keys().filter(|destination| !still.contains(destination)) {
+            room.give();
+        }
+        let mut admitted = BTreeMap::new();
+        for Wanted { frontend, destination, value } in wanted {
+            if self.lacks_source_ranges(frontend) {
+                // Clients in a range that is not there are refused, which is the safe side.
+                self.short
+                    .insert(frontend, if family == IpFamily::V4 { name::RANGES4 } else { name::RANGES6 });
+            }
+            if self.values.contains_key(&destination) || room.take() {
+                admitted.insert(destination, value);
+            } else {
+                self.short.insert(frontend, frontends_map(family));
+            }
+        }
+        admitted
+    }
+
+    fn lacks_source_ranges(&self, frontend: Frontend) -> bool {
+        let ranges = self.frontends.get(&frontend).and_then(|spec| spec.source_ranges.as_deref());
+        ranges.is_some_and(|ranges| ranges.iter().any(|range| !self.source_ranges.contains(range)))
     }
 
     fn replace_values(&mut self, values: BTreeMap<Destination, FrontendValue>, writes: &mut Writes) {
@@ -246,6 +299,27 @@ impl Service {
         }
         self.values = values;
     }
+
+    /// Cluster IPs of which a port is there.
+    pub(super) fn cluster_ips(&self) -> BTreeSet<IpAddr> {
+        let own = self.frontends.iter().filter(|(_, spec)| spec.kind == FrontendKind::ClusterIp);
+        let addresses = own.filter_map(|(frontend, _)| match frontend.address {
+            FrontendAddress::Ip(address) => Some((address, own_destination(*frontend, address))),
+            FrontendAddress::NodePort(_) => None,
+        });
+        addresses
+            .filter(|(_, destination)| self.values.contains_key(destination))
+            .map(|(address, _)| address)
+            .collect()
+    }
+}
+
+/// A value that a frontend should have.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    frontend: Frontend,
+    destination: Destination,
+    value: FrontendValue,
 }
 
 /// The backend as the maps have it.
@@ -276,6 +350,11 @@ pub(super) fn destinations(
         .map(move |address| at(*address))
         .filter(|destination| !around.explicit.contains_key(destination));
     own.into_iter().chain(node_ports)
+}
+
+/// A frontend of an address of its own, in the maps.
+pub(super) const fn own_destination(frontend: Frontend, address: IpAddr) -> Destination {
+    Destination { address, port: frontend.port, protocol: frontend.protocol.number() }
 }
 
 fn frontend_flags(spec: &FrontendSpec, around: &Surroundings) -> u32 {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::order::Order;
+use super::sizes::Sizes;
 use crate::domain::LocalDetector;
 use crate::plan::PerFamily;
 
@@ -56,6 +57,8 @@ pub struct Settings {
     pub takes_over: bool,
     /// Node ports are wanted on loopback addresses, which only sockets can reach.
     pub loopback_node_ports: bool,
+    /// Elements of the maps.
+    pub sizes: Sizes,
     /// Seconds after which an idle established TCP connection is forgotten.
     pub tcp_idle_seconds: u64,
 }
@@ -74,6 +77,7 @@ impl Settings {
             masquerade_all: false,
             takes_over: false,
             loopback_node_ports: false,
+            sizes: Sizes::of_this_node(&super::sizes::Wanted::default(), false),
             tcp_idle_seconds: 60,
         }
     }

@@ -191,10 +191,8 @@ impl Shared {
             return Ok(());
         };
         self.know_addresses(&addresses, known).map_err(|error| words(&error))?;
-        let outcome = match current.set_host_addresses(addresses, Instant::now()) {
-            Ok(writes) => self.maps.write(&writes, known).map_err(|error| words(&error)),
-            Err(refused) => Err(format!("map {} is full", refused.exhausted.map)),
-        };
+        let writes = current.set_host_addresses(addresses, Instant::now());
+        let outcome = self.maps.write(&writes, known).map_err(|error| words(&error));
         if outcome.is_err() {
             // The next audit or change finds nothing known, and restores.
             *model = None;

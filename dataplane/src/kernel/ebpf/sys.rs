@@ -11,6 +11,7 @@ use std::path::Path;
 /// `enum bpf_cmd`
 #[derive(Clone, Copy, Debug)]
 enum Command {
+    MapCreate = 0,
     MapLookup = 1,
     MapUpdate = 2,
     MapDelete = 3,
@@ -208,6 +209,20 @@ pub(super) fn program_name(id: u32) -> io::Result<String> {
 pub(super) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
     Attribute::new().fd(0, link).fd(4, program).call(Command::LinkUpdate)?;
     Ok(())
+}
+
+/// `enum bpf_map_type`, as far as shunt makes maps without a BPF object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MapKind {
+    #[cfg(test)]
+    Hash = 1,
+    Array = 2,
+}
+
+/// Makes a map; bytes of a key, of a value, and the number of elements.
+pub(super) fn create_map(kind: MapKind, [key, value, entries]: [u32; 3]) -> io::Result<OwnedFd> {
+    let mut attribute = Attribute::new().u32(0, kind as u32).u32(4, key).u32(8, value).u32(12, entries);
+    attribute.call_for_fd(Command::MapCreate)
 }
 
 /// What the kernel says about a map.

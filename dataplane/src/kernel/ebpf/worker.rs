@@ -33,6 +33,10 @@ pub(super) struct Tally {
     pub(super) flows4: AtomicU64,
     /// The same, IPv6.
     pub(super) flows6: AtomicU64,
+    /// Flows that are not established, IPv4.
+    pub(super) opening4: AtomicU64,
+    /// The same, IPv6.
+    pub(super) opening6: AtomicU64,
     /// Flows removed so far.
     pub(super) collected: AtomicU64,
     /// Sockets destroyed so far.
@@ -83,9 +87,11 @@ fn collect(
     let [four, six] = established;
     tally.flows4.store(four.flows, Ordering::Relaxed);
     tally.flows6.store(six.flows, Ordering::Relaxed);
-    let [opening_four, opening_six] = opening;
-    shared.end_masquerading(IpFamily::V4, four.masqueraded + opening_four.masqueraded);
-    shared.end_masquerading(IpFamily::V6, six.masqueraded + opening_six.masqueraded);
+    let [opening4, opening6] = opening;
+    tally.opening4.store(opening4.flows, Ordering::Relaxed);
+    tally.opening6.store(opening6.flows, Ordering::Relaxed);
+    shared.end_masquerading(IpFamily::V4, four.masqueraded + opening4.masqueraded);
+    shared.end_masquerading(IpFamily::V6, six.masqueraded + opening6.masqueraded);
     let removed = established.iter().chain(&opening).map(|found| found.removed).sum();
     tally.collected.fetch_add(removed, Ordering::Relaxed);
     Ok(())

@@ -91,6 +91,12 @@ impl Writes {
         self.frontends.entry(destination).or_insert(None);
     }
 
+    /// Every frontend with its new value: first those that go.
+    pub(super) fn frontends_in_order(&self) -> impl Iterator<Item = (Destination, Option<&FrontendValue>)> {
+        let of = |gone: bool| self.frontends.iter().filter(move |(_, value)| value.is_none() == gone);
+        of(true).chain(of(false)).map(|(destination, value)| (*destination, value.as_ref()))
+    }
+
     /// Elements written and removed.
     pub(super) fn sizes(&self) -> (u64, u64) {
         let set = self.frontends.values().flatten().count();

@@ -3,11 +3,13 @@
 //! Whoever has something to report calls a method; names and labels exist here only. Series with a family label exist
 //! from the start, so that a rate over them is never missing; timestamps appear with their first value.
 
+mod datapath;
 mod generic;
 mod kube_proxy;
 mod labels;
 mod own;
 mod register;
+mod service_traffic;
 mod slis;
 
 use std::time::{Duration, Instant};

@@ -7,10 +7,11 @@ use std::time::Instant;
 use prometheus::{Gauge, GaugeVec, Histogram, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::MetricsError;
+use super::datapath::DatapathMetrics;
 use super::labels::Repair;
 use super::register::{Declarations, Declare, exponential};
 use crate::domain::{ObjectKind, ServiceName};
-use crate::kernel::{EventCount, Observations};
+use crate::kernel::Observations;
 
 /// How many Services may have series of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,6 +21,15 @@ pub enum ServiceSeries {
     Off,
     /// The first so many that are reported.
     UpTo(usize),
+}
+
+impl ServiceSeries {
+    const fn limit(self) -> usize {
+        match self {
+            Self::Off => 0,
+            Self::UpTo(limit) => limit,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -37,10 +47,7 @@ pub(super) struct OwnMetrics {
     pub(super) conntrack_entries: IntGauge,
     pub(super) conntrack_limit: IntGauge,
     pub(super) object_problems: IntGaugeVec,
-    datapath_events: IntCounterVec,
-    datapath_drops: IntCounterVec,
-    map_entries: IntGaugeVec,
-    map_capacity: IntGaugeVec,
+    datapath: DatapathMetrics,
 }
 
 #[derive(Debug)]
@@ -100,22 +107,7 @@ impl OwnMetrics {
                 "Objects with parts that cannot be used",
                 &["resource"],
             )?,
-            datapath_events: own.counters(
-                "datapath_events_total",
-                "What happened to packets and sockets in the BPF programs",
-                &["event"],
-            )?,
-            datapath_drops: own.counters(
-                "datapath_drops_total",
-                "Packets that the BPF programs dropped, by why",
-                &["reason"],
-            )?,
-            map_entries: own.gauges("map_entries", "Entries of kernel tables of fixed size", &["map"])?,
-            map_capacity: own.gauges(
-                "map_capacity",
-                "Entries that kernel tables of fixed size can hold",
-                &["map"],
-            )?,
+            datapath: DatapathMetrics::register(&own, per_service.limit())?,
         };
         for reason in Repair::ALL {
             metrics.repairs.with_label_values(&[reason.label()]);
@@ -134,18 +126,8 @@ impl OwnMetrics {
         }
     }
 
-    /// The kernel's counts only grow, also while no agent runs; a count that is lower is of maps made anew.
     pub(super) fn set_observations(&self, seen: &Observations) {
-        for EventCount { event, drops, count } in &seen.events {
-            let family = if *drops { &self.datapath_drops } else { &self.datapath_events };
-            let counter = family.with_label_values(&[*event]);
-            counter.inc_by(count.saturating_sub(counter.get()));
-        }
-        for (map, entries, capacity) in &seen.occupancy {
-            let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-            self.map_entries.with_label_values(&[*map]).set(number(*entries));
-            self.map_capacity.with_label_values(&[*map]).set(number(*capacity));
-        }
+        self.datapath.set(seen);
     }
 
     pub(super) fn set_service_endpoints(&self, service: &ServiceName, ready: usize) {
@@ -160,10 +142,7 @@ impl OwnMetrics {
 impl ServiceEndpoints {
     fn register(own: &Declare<'_>, per_service: ServiceSeries) -> Result<Self, MetricsError> {
         Ok(Self {
-            limit: match per_service {
-                ServiceSeries::Off => 0,
-                ServiceSeries::UpTo(limit) => limit,
-            },
+            limit: per_service.limit(),
             ready: own.gauges(
                 "service_ready_endpoints",
                 "Ready endpoints of a Service",

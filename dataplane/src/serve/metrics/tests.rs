@@ -1,5 +1,8 @@
+use std::sync::Arc;
+
 use super::*;
-use crate::kernel::EventCount;
+use crate::domain::{Protocol, ServicePortName};
+use crate::kernel::{EventCount, Traffic};
 
 fn metrics() -> Metrics {
     Metrics::new(ServiceSeries::UpTo(2)).unwrap()
@@ -11,10 +14,18 @@ fn text(metrics: &Metrics) -> String {
 
 /// Reports one of everything.
 fn report_everything(metrics: &Metrics) {
+    let port = ServicePortName {
+        service: ServiceName::new("default", "web"),
+        port: "http".into(),
+        protocol: Protocol::Tcp,
+    };
     let event = |event, drops| EventCount { event, drops, count: 3 };
     metrics.set_observations(&Observations {
         events: vec![event("forward", false), event("drop_no_local", true)],
         occupancy: vec![("FLOWS4", 4, 8)],
+        left_out: vec![("FRONTENDS4", 2)],
+        flows: vec![(IpFamily::V4, "established", 2)],
+        services: vec![(Arc::new(port), Traffic { packets: 1, bytes: 2, connections: 3 })],
     });
     let took = Duration::from_millis(3);
     let at = Timestamp::from_second(1_700_000_000).unwrap();
@@ -164,7 +175,7 @@ fn every_metric_has_something_that_changes_it() {
         .collect();
     let still: Vec<_> = metrics.names().iter().filter(|name| !moved.contains(name)).collect();
     assert!(still.is_empty(), "nothing touches {still:?}");
-    assert_eq!(metrics.names().len(), KUBE_PROXY.len() + 1 + 17, "kube-proxy's, the build, and ours");
+    assert_eq!(metrics.names().len(), KUBE_PROXY.len() + 1 + 20, "kube-proxy's, the build, and ours");
 }
 
 fn has_moved(metric: &prometheus::proto::Metric) -> bool {

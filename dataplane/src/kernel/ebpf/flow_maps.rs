@@ -1,0 +1,43 @@
+//! The two maps of a family's flows, for flows that another agent knew.
+
+use super::flows::Key;
+use super::map::{MapError, TypedMap};
+use super::translation::Half;
+
+/// Which of the two maps a flow is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Opening,
+    Established,
+}
+
+/// Our flow maps of one family.
+#[derive(Debug)]
+pub(super) struct FlowMaps<'a, K: Key> {
+    pub(super) established: &'a TypedMap<K, K::Value>,
+    pub(super) opening: &'a TypedMap<K, K::Value>,
+}
+
+impl<K: Half> FlowMaps<'_, K> {
+    /// Takes in one half of a flow, unless what is known of it is newer; whether it was taken in.
+    pub(super) fn take(&self, stage: Stage, key: &K, value: &K::Value) -> Result<bool, MapError> {
+        let (_, seen) = K::state(value);
+        let known = match (self.established.get(key)?, stage) {
+            (Some(_), Stage::Opening) => return Ok(false),
+            (None, Stage::Opening) => self.opening.get(key)?,
+            (known, Stage::Established) => known,
+        };
+        let is_newer = |own: &K::Value| (1..u32::MAX / 2).contains(&K::state(own).1.wrapping_sub(seen));
+        if known.is_some_and(|own| is_newer(&own)) {
+            return Ok(false);
+        }
+        match stage {
+            Stage::Opening => self.opening.set(key, value)?,
+            Stage::Established => {
+                self.established.set(key, value)?;
+                self.opening.delete(key)?;
+            }
+        }
+        Ok(true)
+    }
+}
