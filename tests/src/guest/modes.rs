@@ -3,22 +3,17 @@
 use anyhow::{Result, ensure};
 
 use super::cases::{CASES, objects};
-use super::node::{Mode, Scene};
+use super::node::Scene;
 use super::report::Report;
-
-const MODES: [Mode; 3] = [
-    Mode { title: "nftables", mode: "nftables", sockets: None },
-    Mode { title: "ebpf", mode: "ebpf", sockets: Some("all") },
-    Mode { title: "ebpf per packet", mode: "ebpf", sockets: Some("off") },
-];
+use crate::Mode;
 
 /// A line for each case and mode.
 pub(super) fn run_all(report: &mut Report) -> Result<()> {
     let mut scene = Scene::create()?;
-    for mode in MODES {
+    for mode in Mode::ALL {
         let outcome = run(report, &mut scene, mode);
         if let Err(error) = outcome {
-            report.failed(mode.title, "agent", &format!("{error:#}"));
+            report.failed(mode.name(), "agent", &format!("{error:#}"));
         }
     }
     Ok(())
@@ -30,18 +25,18 @@ fn run(report: &mut Report, scene: &mut Scene, mode: Mode) -> Result<()> {
     scene.start(mode)?;
     for (number, (name, case)) in CASES.iter().enumerate() {
         let outcome = case(scene);
-        report.outcome(mode.title, name, &outcome);
+        report.outcome(mode.name(), name, &outcome);
         // Without the first answer there is nothing to see.
         if number == 0 && outcome.is_err() {
             break;
         }
     }
-    if mode.sockets == Some("all") {
-        report.outcome(mode.title, "sockets are balanced", &sockets_are_balanced(scene));
+    if mode == Mode::Ebpf {
+        report.outcome(mode.name(), "sockets are balanced", &sockets_are_balanced(scene));
     }
     tell(report, scene, mode);
-    report.outcome(mode.title, "stop", &scene.stop().map(|()| String::new()));
-    report.outcome(mode.title, "cleanup", &clean_up(scene));
+    report.outcome(mode.name(), "stop", &scene.stop().map(|()| String::new()));
+    report.outcome(mode.name(), "cleanup", &clean_up(scene));
     Ok(())
 }
 
@@ -62,13 +57,13 @@ fn tell(report: &mut Report, scene: &Scene, mode: Mode) {
     match scene.shunt(&["status"]) {
         Ok(status) => {
             for line in status.lines().filter(|line| line.contains("kernel:") || line.contains("refused")) {
-                report.note(mode.title, "status", line);
+                report.note(mode.name(), "status", line);
             }
         }
-        Err(error) => report.failed(mode.title, "status", &format!("{error:#}")),
+        Err(error) => report.failed(mode.name(), "status", &format!("{error:#}")),
     }
     for warning in scene.warnings() {
-        report.note(mode.title, "log", &warning);
+        report.note(mode.name(), "log", &warning);
     }
 }
 

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::ask;
+use crate::Mode;
 use crate::agent::Metrics;
 use crate::flows::{
     Agent, AgentConfig, AgentProgram, Config, LocalDetect, ManifestDirectory, ObjectFeed, ObjectSet,
@@ -35,17 +36,6 @@ pub(super) enum Client {
     Node,
     /// A machine outside of the cluster.
     Outside,
-}
-
-/// How the agent runs.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Mode {
-    /// What it is called in the report.
-    pub(super) title: &'static str,
-    /// `mode` of the configuration file.
-    pub(super) mode: &'static str,
-    /// `--socket-lb`, in mode ebpf.
-    pub(super) sockets: Option<&'static str>,
 }
 
 /// All of it. Fields are dropped in order: the agent first, then the machines.
@@ -111,12 +101,6 @@ impl Scene {
 
     /// Starts an agent.
     pub(super) fn start(&mut self, mode: Mode) -> Result<()> {
-        let mut source = self.feed.arguments();
-        if let Some(sockets) = mode.sockets {
-            let cgroup = self.node.surroundings().cgroup().context("no cgroup v2 hierarchy is mounted")?;
-            source.extend(["--socket-lb".into(), sockets.into(), "--cgroup-root".into()]);
-            source.push(cgroup.path().into());
-        }
         let settings = Config {
             local_detect: LocalDetect {
                 cluster_cidr: "10.244.0.0/16,fd00:244::/32".to_owned(),
@@ -126,11 +110,11 @@ impl Scene {
         };
         let config = AgentConfig {
             program: AgentProgram::Agent(shunt_program()?),
-            mode: mode.mode.to_owned(),
+            mode: mode,
             node: NAME.to_owned(),
             settings,
             kubeconfig: None,
-            source,
+            source: self.feed.arguments(),
         };
         let mut agent = Agent::prepare(&config, self.node.surroundings())?;
         agent.start(self.node.surroundings())?;
@@ -201,7 +185,7 @@ impl Scene {
             Client::Node => self.node.host(),
             Client::Outside => &self.outside,
         };
-        let balanced = self.mode.is_some_and(|mode| mode.sockets == Some("all")) && from != Client::Outside;
+        let balanced = self.mode == Some(Mode::Ebpf) && from != Client::Outside;
         match self.node.surroundings().cgroup().filter(|_| balanced) {
             Some(cgroup) => ask::in_process(host.namespace().path(), cgroup.path().to_owned(), dial, count),
             None => {

@@ -115,11 +115,6 @@ impl Attachments {
         self.holds_links = hold;
     }
 
-    /// Notes as made here which qdiscs builds with other layouts have made.
-    pub(super) fn adopt_qdiscs(&mut self, base: &Path) -> io::Result<()> {
-        Markers::everywhere(base)?.into_iter().try_for_each(|index| self.markers.set(index))
-    }
-
     /// Interfaces that are served.
     pub(super) fn interfaces(&self) -> usize {
         self.known.len()

@@ -241,11 +241,7 @@ impl Ebpf {
         let applied = self.program(table)?;
         let before = self.carry();
         // What the earlier programs translate must not be seen by ours first.
-        let mut attachments = self.shared.attachments();
-        attachments.hold_links(true);
-        let adopted = attachments.adopt_qdiscs(self.directory.base());
-        drop(attachments);
-        adopted.map_err(|error| failed("note which qdiscs were made", &error))?;
+        self.shared.attachments().hold_links(true);
         self.attach().map_err(|error| failed("attach the programs", &error))?;
         for earlier in &self.earlier {
             earlier.take_no_more();

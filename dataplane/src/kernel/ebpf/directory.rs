@@ -46,11 +46,6 @@ impl Directory {
         fs::create_dir_all(self.links()).map_err(|error| named(&self.links(), &error))
     }
 
-    /// The folder with a folder for each version.
-    pub(super) fn base(&self) -> &Path {
-        &self.base
-    }
-
     /// The folder of the maps.
     pub(super) fn maps(&self) -> PathBuf {
         self.base.join(&self.version)
