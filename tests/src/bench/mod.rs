@@ -77,7 +77,7 @@ fn measure(plan: &Plan) -> Result<()> {
         report.add(figures);
     }
     if plan.per_packet {
-        let figures = packets::run(&plan, &terminal).context("per packet")?;
+        let figures = packets::run(plan, &terminal).context("per packet")?;
         report.add(figures);
     }
     report.finish();

@@ -110,7 +110,7 @@ impl Scene {
         };
         let config = AgentConfig {
             program: AgentProgram::Agent(shunt_program()?),
-            mode: mode,
+            mode,
             node: NAME.to_owned(),
             settings,
             kubeconfig: None,

@@ -123,9 +123,10 @@ fn append(packed: &mut Vec<u8>, inode: u32, path: &str, entry: &Entry) {
     // inode, mode, uid, gid, links, time, size, device (major, minor), what it stands for (major, minor), name, checksum
     let fields =
         [inode, mode, 0, 0, 1, 0, number(content.len()), 0, 0, major, minor, number(path.len()) + 1, 0];
-    let header: String = fields.iter().map(|field| format!("{field:08x}")).collect();
     packed.extend_from_slice(b"070701");
-    packed.extend_from_slice(header.as_bytes());
+    for field in fields {
+        packed.extend_from_slice(format!("{field:08x}").as_bytes());
+    }
     packed.extend_from_slice(path.as_bytes());
     packed.push(0);
     pad(packed);

@@ -125,7 +125,7 @@ fn unpacked(file: &Path) -> Result<Vec<u8>> {
 
 /// What a module's file says in its `depends=`, one of many texts that end in a zero byte.
 fn dependencies(content: &[u8]) -> Vec<String> {
-    let texts = content.split(|byte| *byte == 0);
+    let mut texts = content.split(|byte| *byte == 0);
     let depends = texts.find_map(|text| std::str::from_utf8(text).ok()?.strip_prefix("depends="));
     let names = depends.unwrap_or_default().split(',').filter(|name| !name.is_empty());
     names.map(|name| name.replace('-', "_")).collect()

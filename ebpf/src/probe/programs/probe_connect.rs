@@ -12,6 +12,7 @@ use crate::maps::PROBE_CONNECT;
 /// Verdicts of a cgroup socket address program.
 const REFUSE: i32 = 0;
 const ALLOW: i32 = 1;
+const MAX_ERRNO: u32 = 4095;
 
 /// Whether the kernel has `bpf_set_retval` (5.18 and later); set by the agent. Without, the socket sees EPERM.
 #[unsafe(no_mangle)]
@@ -40,8 +41,10 @@ fn refuse(ctx: &SockAddrContext, probe: &mut ConnectProbe) -> i32 {
     probe.netns_cookie = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
     // SAFETY: a static of this object; volatile because the agent sets it where the compiler cannot see.
     if unsafe { core::ptr::read_volatile(&raw const HAS_SET_RETVAL) } != 0 {
+        // Kernels from 7 on want to know that it is an error number, 4,095 at most.
+        let errno = probe.errno & MAX_ERRNO;
         // SAFETY: the helper takes a plain number.
-        unsafe { bpf_set_retval(-(probe.errno.cast_signed())) };
+        unsafe { bpf_set_retval(-(errno.cast_signed())) };
     }
     REFUSE
 }
