@@ -20,7 +20,8 @@ use k8s_openapi::api::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-const KUSTOMIZATIONS: [&str; 4] = ["daemon-set", "base", "overlays/kubeadm-kube-proxy", "overlays/cleanup"];
+const KUSTOMIZATIONS: [&str; 5] =
+    ["daemon-set", "base", "overlays/kubeadm-kube-proxy", "overlays/ebpf", "overlays/cleanup"];
 
 fn deploy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy")
@@ -175,6 +176,27 @@ fn the_agent_runs_with_net_admin_and_without_privileges() -> Result<()> {
     let init = &object["spec"]["template"]["spec"]["initContainers"][0];
     assert_eq!(init["securityContext"]["privileged"], true);
     assert_eq!(init["command"][3], "--init-only");
+    Ok(())
+}
+
+#[test]
+fn the_ebpf_overlay_adds_what_programs_pins_and_sockets_need() -> Result<()> {
+    let patch = &read(&deploy().join("overlays/ebpf/privileges.yaml"))?[0];
+    let operations = patch.as_array().context("no operations")?;
+    let added = |path: &str| -> Vec<&Value> {
+        let of_path = operations.iter().filter(|operation| operation["path"] == path);
+        of_path.map(|operation| &operation["value"]).collect()
+    };
+    let container = "/spec/template/spec/containers/0";
+    let capabilities = added(&format!("{container}/securityContext/capabilities/add/-"));
+    assert_eq!(capabilities, ["BPF", "PERFMON", "SYS_ADMIN", "SYS_PTRACE", "SYS_RESOURCE"]);
+    assert_eq!(added("/spec/template/spec/hostPID"), [true]);
+    let mounts = added(&format!("{container}/volumeMounts/-"));
+    let volumes = added("/spec/template/spec/volumes/-");
+    for path in ["/sys/fs/bpf", "/sys/fs/cgroup"] {
+        assert!(mounts.iter().any(|mount| mount["mountPath"] == path && mount["readOnly"] != true), "{path}");
+        assert!(volumes.iter().any(|volume| volume["hostPath"]["path"] == path), "{path}");
+    }
     Ok(())
 }
 

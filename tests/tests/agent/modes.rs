@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use shunt_tests::Mode;
 use shunt_tests::agent::{CHANGE_PATIENCE, Scene, eventually};
 
 use crate::{WEB, open_connection, still_works};
 
 /// A node whose agent is to run in `mode`, with these of our own settings.
 fn scene_of(mode: &str, own: &Value) -> Scene {
-    let mut scene = Scene::create(2).expect("a scene");
+    let mut scene = Scene::create(Mode::Nftables, 2).expect("a scene");
     scene.agent.config["mode"] = json!(mode);
     let mut settings = json!({
         "apiVersion": "shunt.dev/v1alpha1", "kind": "ShuntConfiguration", "cgroupRoot": cgroup(&scene),
