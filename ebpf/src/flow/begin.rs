@@ -125,12 +125,18 @@ fn choose_and_store<F: Family>(skb: Skb, work: &mut Work<F>, frontend: &Frontend
 fn is_another_free<F: Family>(skb: Skb, work: &mut Work<F>, frontend: &FrontendValue, hash: u32) -> bool {
     for attempt in 0..ATTEMPTS {
         if let Some(picked) = work.pool.at(hash, attempt)
-            && is_free(skb, work, frontend, &picked)
+            && is_that_free(skb, work, frontend, &picked)
         {
             return true;
         }
     }
     false
+}
+
+/// [`is_free`], as a function of its own: unrolled into the loop, it would take more of the stack than there is.
+#[inline(never)]
+fn is_that_free<F: Family>(skb: Skb, work: &mut Work<F>, frontend: &FrontendValue, picked: &Picked) -> bool {
+    is_free(skb, work, frontend, picked)
 }
 
 /// Notes both halves of a flow to `picked`; whether no other flow has the way back.
