@@ -18,7 +18,6 @@ mod report;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use report::Report;
@@ -71,14 +70,9 @@ fn complain(error: &anyhow::Error) -> ExitCode {
 
 /// Every check, in order; one that fails stops none of the others.
 fn everything(report: &mut Report, objects: &Path) {
-    let parts: [(&str, &dyn Fn(&mut Report) -> Result<()>); 3] = [
-        ("features", &|report| features::report(report)),
-        ("programs", &|report| programs::load_all(report, objects)),
-        ("modes", &|report| modes::run_all(report)),
-    ];
-    for (name, part) in parts {
-        if let Err(error) = part(report) {
-            report.failed(name, "run", &format!("{error:#}"));
-        }
-    }
+    features::report(report);
+    let programs = programs::load_all(report, objects);
+    report.stopped("programs", &programs);
+    let modes = modes::run_all(report);
+    report.stopped("modes", &modes);
 }

@@ -186,13 +186,11 @@ impl Scene {
             Client::Outside => &self.outside,
         };
         let balanced = self.mode == Some(Mode::Ebpf) && from != Client::Outside;
-        match self.node.surroundings().cgroup().filter(|_| balanced) {
-            Some(cgroup) => ask::in_process(host.namespace().path(), cgroup.path().to_owned(), dial, count),
-            None => {
-                let attempts = host.ask_often(dial.clone(), count)?;
-                Ok(attempts.into_iter().map(|attempt| attempt.outcome).collect())
-            }
+        if let Some(cgroup) = self.node.surroundings().cgroup().filter(|_| balanced) {
+            return ask::in_process(host.namespace().path(), cgroup.path().to_owned(), dial, count);
         }
+        let attempts = host.ask_often(dial.clone(), count)?;
+        Ok(attempts.into_iter().map(|attempt| attempt.outcome).collect())
     }
 
     /// The endpoints that answer, each once; fails if one time nobody does, or data was damaged.

@@ -58,6 +58,13 @@ impl Report {
         }
     }
 
+    /// Says so if a part did not come to its end.
+    pub(super) fn stopped(&mut self, part: &str, outcome: &Result<()>) {
+        if let Err(error) = outcome {
+            self.failed(part, "run", &format!("{error:#}"));
+        }
+    }
+
     /// The last line.
     pub(super) fn end(mut self) -> Result<()> {
         writeln!(self.out, "{MARK} end {}", self.lines).context("cannot write the report")
