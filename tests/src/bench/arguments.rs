@@ -84,6 +84,8 @@ pub(super) struct Proxy {
     pub(super) socket_lb: bool,
     /// Whether a service with endpoints on another node is there, which may need masquerading.
     pub(super) remote: bool,
+    /// Whether conversations go past the services, straight to the pods: what traffic pays that is none of its business.
+    pub(super) bystander: bool,
     /// Whether its control plane is measured too.
     pub(super) control: bool,
     /// The most services it is asked to bear.
@@ -101,19 +103,21 @@ impl Proxy {
             mode: mode.to_owned(),
             socket_lb: false,
             remote: true,
+            bystander: false,
             control: true,
             up_to: usize::MAX,
         }
     }
 
-    /// The three ways of the eBPF dataplane: with services that need no masquerading, by socket and by packet, and with
-    /// one that does, which brings connection tracking.
-    fn ebpf(program: &Path) -> [Self; 3] {
+    /// The ways of the eBPF dataplane: with services that need no masquerading, by socket and by packet, and with one that
+    /// does, which brings connection tracking; and traffic that goes past it.
+    fn ebpf(program: &Path) -> [Self; 4] {
         let lane = |name| Self::new(name, program, "ebpf");
         [
             Self { socket_lb: true, remote: false, ..lane("shunt ebpf") },
             Self { remote: false, control: false, ..lane("shunt ebpf per-packet") },
             Self { control: false, ..lane("shunt ebpf per-packet, masquerading") },
+            Self { bystander: true, remote: false, control: false, ..lane("shunt ebpf, bystander") },
         ]
     }
 
@@ -276,7 +280,10 @@ mod tests {
         let lanes = |wanted: fn(&Proxy) -> bool| -> Vec<String> {
             plan.proxies.iter().filter(|proxy| wanted(proxy)).map(|proxy| proxy.lane.clone()).collect()
         };
-        assert_eq!(lanes(|proxy| !proxy.remote), ["shunt ebpf", "shunt ebpf per-packet"]);
+        assert_eq!(
+            lanes(|proxy| !proxy.remote),
+            ["shunt ebpf", "shunt ebpf per-packet", "shunt ebpf, bystander"]
+        );
         assert_eq!(lanes(|proxy| proxy.socket_lb), ["shunt ebpf"]);
         let controlled = ["shunt nftables", "shunt ebpf", "kube-proxy nftables", "kube-proxy iptables"];
         assert_eq!(lanes(|proxy| proxy.control), controlled);

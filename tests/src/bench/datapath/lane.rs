@@ -138,8 +138,9 @@ pub(super) fn all(plan: &Plan) -> Result<Vec<Lane>> {
 
 impl Lane {
     fn new(name: &str, site: Site, programmer: Programmer) -> Self {
-        let targets = match programmer {
+        let targets = match &programmer {
             Programmer::Nothing | Programmer::Conntrack => direct(),
+            Programmer::Proxy { proxy, .. } if proxy.bystander => direct(),
             _ => through_services(),
         };
         Self { name: name.to_owned(), programmer, targets, filled: 0, tracks: false, site }

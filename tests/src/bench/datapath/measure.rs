@@ -206,13 +206,16 @@ fn rate(effort: Effort, per: f64, warm_up: usize, mut once: impl FnMut() -> Resu
     for _ in 0..warm_up {
         once()?;
     }
-    let (before, begun) = (Schedule::of_this_thread()?, Instant::now());
+    // The clock is read outermost, so that no more can have been waited than has passed.
+    let begun = Instant::now();
+    let before = Schedule::of_this_thread()?;
     let mut count = 0.0;
     while begun.elapsed() < effort.window {
         count += f64::from(once()?);
     }
     ensure!(count > 0.0, "nothing arrives");
-    let (elapsed, after) = (begun.elapsed(), Schedule::of_this_thread()?);
+    let after = Schedule::of_this_thread()?;
+    let elapsed = begun.elapsed();
     // What other programs took is not the lane's.
     let own = elapsed.saturating_sub(after.waited.saturating_sub(before.waited));
     let cpu = after.ran.saturating_sub(before.ran).mul_f64(per / count);
