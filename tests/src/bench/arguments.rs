@@ -74,6 +74,7 @@ pub(super) enum ControlCase {
 
 /// One proxy program to measure.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "properties that do not exclude each other")]
 pub(super) struct Proxy {
     /// Name of the lane.
     pub(super) lane: String,
