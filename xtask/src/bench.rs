@@ -28,13 +28,14 @@ pub(crate) struct Arguments {
 /// the reports cannot be compared, 2 if the arguments are wrong.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let looking = looks(&arguments.benchmark);
+    let mut wanted = vec!["--package", "shunt-tests", "--bin", "bench"];
     if !looking {
         packages::ensure()?;
         build_ebpf::run(workspace)?;
-        process::run(cargo(workspace).args(["build", "--release", "--package", "shunt"]))?;
+        // Together: one after the other, what both depend on would be built twice, with other features.
+        wanted.extend(["--package", "shunt", "--bin", "shunt"]);
     }
-    let build = ["build", "--release", "--package", "shunt-tests", "--bin", "bench"];
-    process::run(cargo(workspace).args(build))?;
+    process::run(cargo(workspace).args(["build", "--release"]).args(wanted))?;
     let program = workspace.target("release/bench");
     let mut command = if looking || nix::unistd::geteuid().is_root() {
         Command::new(program)
