@@ -10,6 +10,7 @@
 )]
 
 mod bridge;
+mod masquerade;
 mod nodes;
 mod recovery;
 mod rolling_update;

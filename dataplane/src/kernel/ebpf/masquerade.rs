@@ -14,6 +14,7 @@ use shunt_abi::config::{Config, MASQUERADES4, MASQUERADES6};
 use shunt_abi::counter::Counter;
 
 use super::map::{CounterMap, MapError, TypedMap};
+use super::masquerade_ports;
 use super::worker::unpoisoned;
 use crate::domain::IpFamily;
 use crate::kernel::netlink::Socket;
@@ -213,12 +214,15 @@ impl Masquerade {
         rule.seen |= rule.installed.is_none() && found && rule.need == Need::OnDemand;
         let wanted = rule.is_wanted();
         match (found, wanted) {
-            (false, true) => install_masquerade(&mut socket, family, mark)?,
+            // One that was found may choose ports as another build did, or for other settings.
+            (_, true) => {
+                install_masquerade(&mut socket, family, mark, masquerade_ports::choose().as_ref())?;
+            }
             (true, false) => {
                 tell(signals, family, false)?;
                 remove_masquerade(&mut socket, family)?;
             }
-            (true, true) | (false, false) => {}
+            (false, false) => {}
         }
         tell(signals, family, wanted)?;
         rule.installed = Some(wanted);

@@ -40,6 +40,7 @@ mod map;
 mod maps;
 mod markers;
 mod masquerade;
+mod masquerade_ports;
 mod model;
 mod monitor;
 mod namespaces;

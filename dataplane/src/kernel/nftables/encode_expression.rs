@@ -32,7 +32,7 @@ const fn name(expression: &Expression) -> &'static str {
         Expression::Random { .. } => "numgen",
         Expression::Immediate { .. } | Expression::Verdict(_) => "immediate",
         Expression::Dnat { .. } => "nat",
-        Expression::Masquerade => "masq",
+        Expression::Masquerade | Expression::MasqueradeWithin { .. } => "masq",
         Expression::Reject { .. } => "reject",
         Expression::Record { .. } => "dynset",
     }
@@ -73,6 +73,7 @@ fn attributes(data: &mut Writer<'_>, expression: &Expression) {
         }
         Expression::Dnat { .. }
         | Expression::Masquerade
+        | Expression::MasqueradeWithin { .. }
         | Expression::Reject { .. }
         | Expression::Record { .. } => {
             action(data, expression);
@@ -82,6 +83,11 @@ fn attributes(data: &mut Writer<'_>, expression: &Expression) {
 
 const VERDICT_REGISTER: u32 = 0;
 
+/// `NF_NAT_RANGE_PROTO_RANDOM_FULLY`
+const FULLY_RANDOM: u32 = 0x10;
+/// `NF_NAT_RANGE_PROTO_SPECIFIED`: without, the kernel takes the ports and does not look at them.
+const PORTS_GIVEN: u32 = 0x2;
+
 fn action(data: &mut Writer<'_>, expression: &Expression) {
     match expression {
         Expression::Dnat { family, address, port } => {
@@ -90,9 +96,10 @@ fn action(data: &mut Writer<'_>, expression: &Expression) {
             data.u32(3, address.number()).u32(5, port.number());
         }
         Expression::Masquerade => {
-            /// `NF_NAT_RANGE_PROTO_RANDOM_FULLY`
-            const FULLY_RANDOM: u32 = 0x10;
             data.u32(1, FULLY_RANDOM);
+        }
+        Expression::MasqueradeWithin { first, last } => {
+            data.u32(1, FULLY_RANDOM | PORTS_GIVEN).u32(2, first.number()).u32(3, last.number());
         }
         Expression::Reject { kind, code } => {
             data.u32(1, *kind);

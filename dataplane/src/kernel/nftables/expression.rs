@@ -113,6 +113,11 @@ pub(super) enum Expression {
     },
     /// With ports chosen at random.
     Masquerade,
+    /// The same from the first to the last port, which are in two registers.
+    MasqueradeWithin {
+        first: Register,
+        last: Register,
+    },
     Reject {
         kind: u32,
         code: Option<u8>,

@@ -2,9 +2,10 @@
 //! only while some frontend needs it, because it loads connection tracking.
 
 use std::io;
+use std::ops::RangeInclusive;
 
 use super::encode::{self, expressions_into, protocol_family};
-use super::expression::{Expression, Rule};
+use super::expression::{Expression, Register, Rule};
 use super::operation::message;
 use super::watch::tells_of;
 use crate::domain::IpFamily;
@@ -14,13 +15,21 @@ use crate::kernel::netlink::{Batch, Socket, Writer, find_text};
 pub const MARK_TABLE: &str = "shunt-ebpf";
 const CHAIN: &str = "masquerade";
 
-/// Makes the table of a family hold exactly the rule, in one transaction.
-pub fn install_masquerade(socket: &mut Socket, family: IpFamily, mark: u32) -> io::Result<()> {
+/// Makes the table of a family hold exactly the rule, in one transaction. What is masqueraded gets one of `ports`, or of
+/// all but the privileged ones.
+pub fn install_masquerade(
+    socket: &mut Socket,
+    family: IpFamily,
+    mark: u32,
+    ports: Option<&RangeInclusive<u16>>,
+) -> io::Result<()> {
     let mut batch = Batch::new(protocol_family(family));
     replace(&mut batch);
     batch.push(message::NEW_TABLE, libc::NLM_F_CREATE, table);
     batch.push(message::NEW_CHAIN, libc::NLM_F_CREATE, chain);
-    batch.push(message::NEW_RULE, libc::NLM_F_CREATE | libc::NLM_F_APPEND, |message| rule(message, mark));
+    batch.push(message::NEW_RULE, libc::NLM_F_CREATE | libc::NLM_F_APPEND, |message| {
+        rule(message, mark, ports);
+    });
     batch.commit(socket).map_err(|error| error.source)
 }
 
@@ -85,8 +94,16 @@ fn chain(message: &mut Writer<'_>) {
     message.u32(5, ACCEPT).text(7, "nat");
 }
 
-fn rule(message: &mut Writer<'_>, mark: u32) {
-    let rule = Rule::new().mark_has(mark).clear_mark_bits(mark).with(Expression::Masquerade);
+fn rule(message: &mut Writer<'_>, mark: u32, ports: Option<&RangeInclusive<u16>>) {
+    let rule = masquerade(Rule::new().mark_has(mark).clear_mark_bits(mark), ports);
     message.text(1, MARK_TABLE).text(2, CHAIN);
     message.nested(4, |list| expressions_into(list, &rule));
+}
+
+fn masquerade(rule: Rule, ports: Option<&RangeInclusive<u16>>) -> Rule {
+    let Some(ports) = ports else { return rule.with(Expression::Masquerade) };
+    let (first, last) = (Register(0), Register(1));
+    rule.with(Expression::Immediate { to: first, value: ports.start().to_be_bytes().into() })
+        .with(Expression::Immediate { to: last, value: ports.end().to_be_bytes().into() })
+        .with(Expression::MasqueradeWithin { first, last })
 }

@@ -150,7 +150,12 @@ fn fill(other: &Other) {
             mask: word([255, 255, 0, 0].into()),
         };
     }
-    other.map(name::CONFIG, MapKind::Array, [4, 680, 1], &[(&[0; 4], config.as_bytes())]);
+    other.map(
+        name::CONFIG,
+        MapKind::Array,
+        [4, size_of::<Config>().try_into().unwrap(), 1],
+        &[(&[0; 4], config.as_bytes())],
+    );
 }
 
 #[test]
