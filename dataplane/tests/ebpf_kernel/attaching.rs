@@ -100,6 +100,8 @@ fn programs_of_others_run_before_and_after_in_the_order_that_was_chosen() {
             let attaching = Attaching { order: order.clone(), ..Attaching::default() };
             let mut dataplane = Ebpf::new(Settings { attaching, ..settings(bpffs) }).unwrap();
             dataplane.restore(&table(true)).unwrap();
+            // Links come one after the other.
+            within(LONG, || !run("tc qdisc show").contains("clsact")).expect("links are there");
             assert_eq!(programs("client", TcAttachType::Ingress), incoming, "{order}");
             assert_eq!(programs("client", TcAttachType::Egress), outgoing, "{order}");
             let before = other.last_seen();
