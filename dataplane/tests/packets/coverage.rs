@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, process::Command, thread};
 
 use shunt_abi::{
     backend::LOCAL,
-    config::ADOPT_MIDSTREAM,
+    config::{ADOPT_MIDSTREAM, MASQUERADES4, MASQUERADES6},
     counter::Counter,
     frontend::{FrontendValue, INSIDE_REJECT, INTERNAL, MASQUERADE_ALL, RANGES, WHOLE_ADDRESS},
     interface::InterfaceValue,
@@ -139,6 +139,12 @@ fn masqueraded(world: &mut World, case: &Case) -> (Vec<u8>, Outcome) {
     enter(world, &Packet::tcp(case.client, case.frontend, SYN))
 }
 
+/// The rule that would masquerade is not there.
+fn unmasqueraded(world: &mut World, case: &Case) -> (Vec<u8>, Outcome) {
+    world.configure(|config| config.flags &= !(MASQUERADES4 | MASQUERADES6));
+    masqueraded(world, case)
+}
+
 fn hairpin(world: &mut World, case: &Case) -> (Vec<u8>, Outcome) {
     world.service(case.frontend, TCP, &[&case.client.replace(":40000", ":8080")]);
     enter(world, &Packet::tcp(case.client, case.frontend, SYN))
@@ -268,6 +274,9 @@ const PROVOCATIONS: &[(Counter, Kind, Provocation)] = &[
     (Counter::DropNoBackend, Kind::Dropped, names_nobody),
     (Counter::DropNoRoute, Kind::Dropped, |world, case| from_host(world, case, case.unreachable)),
     (Counter::DropRewrite, Kind::Dropped, cut_off),
+    // Last: the rule stays away.
+    (Counter::DropUnmasqueraded4, Kind::Dropped, unmasqueraded),
+    (Counter::DropUnmasqueraded6, Kind::Dropped, unmasqueraded),
 ];
 
 /// Counters of sockets.
@@ -288,6 +297,11 @@ const ROUTES: [&str; 4] = [
 
 fn provoke(world: &mut World, counter: Counter, expected: Kind, provocation: Provocation) {
     for (case, times) in FAMILIES.iter().zip(1..) {
+        let times = match counter {
+            Counter::DropUnmasqueraded4 => 1,
+            Counter::DropUnmasqueraded6 => times - 1,
+            _ => times,
+        };
         let (sent, outcome) = provocation(world, case);
         assert_eq!(Kind::of(&sent, &outcome), expected, "{counter:?}: {outcome:02x?}");
         let count = world.counts().get(counter.label()).copied().unwrap_or(0);
