@@ -1,10 +1,14 @@
 //! The packet programs on every interface of the node.
 //!
 //! An interface has them by links (tcx), which nobody removes by accident. To make a link costs the kernel 15 ms, during
-//! which nobody else may configure interfaces; so when many interfaces are new at once (at start, in bursts) they get
-//! classic filters, which cost next to nothing, and links later, one after the other ([`Attachments::settle_one`]). A
-//! packet that meets the programs twice in between is translated once: what is translated is no frontend's any more.
-//! Without tcx in the kernel, or if the operator wants it, it stays with filters.
+//! which nobody else may configure interfaces; so when many interfaces appear at once they get classic filters, which cost
+//! next to nothing, and links later, one after the other ([`Attachments::settle_one`]). A packet that meets the programs
+//! twice in between is translated once: what is translated is no frontend's any more. Without tcx in the kernel, or if the
+//! operator wants it, it stays with filters.
+//!
+//! Filters need a clsact qdisc. While one comes or goes, the kernel drops what the interface sends (`qdisc_graft`
+//! deactivates it). So interfaces that were there before the agent, and carry traffic, get links however long that takes,
+//! and a qdisc stays, empty, when links have taken the place of its filters.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -23,6 +27,7 @@ use super::interfaces::{self, Interface};
 use super::link::{self, Target};
 use super::map::{MapError, TypedMap};
 use super::markers::Markers;
+use super::order::Order;
 use super::programs::{Programs, ProgramsError, SOCKET_PROGRAMS};
 use super::settings::Attaching;
 use super::words;
@@ -74,8 +79,8 @@ pub(super) struct Attachments {
     known: BTreeMap<u32, Served>,
     /// The kernel has tcx links, and they are wanted.
     has_links: bool,
-    /// New links have to wait.
-    holds_links: bool,
+    /// New links come behind all others.
+    stays_behind: bool,
     classic: Classic,
     markers: Markers,
     /// Where the array of continuations is pinned.
@@ -97,7 +102,7 @@ impl Attachments {
             detectors,
             known: BTreeMap::new(),
             has_links: !wanted.only_filters,
-            holds_links: false,
+            stays_behind: false,
             classic: Classic::new(wanted.filter_priority)?,
             wanted,
             tails: None,
@@ -110,9 +115,10 @@ impl Attachments {
         self.known.get(&index).or_else(port).map(|served| &served.interface)
     }
 
-    /// Has interfaces served by filters, which come after all links, until links may come where they want.
-    pub(super) const fn hold_links(&mut self, hold: bool) {
-        self.holds_links = hold;
+    /// Whether new links come behind all others: those of an earlier build have to see packets first. Where they are then, they
+    /// stay until an agent starts again.
+    pub(super) const fn stay_behind(&mut self, behind: bool) {
+        self.stays_behind = behind;
     }
 
     /// Interfaces that are served.
@@ -123,6 +129,8 @@ impl Attachments {
     /// Serves what is there now and was not; forgets what is gone. An interface that cannot be served stops none of the
     /// others.
     pub(super) fn sync(&mut self, map: &TypedMap<u32, InterfaceValue>) -> Result<(), AttachError> {
+        // Later ones have just appeared.
+        let carry_traffic = self.known.is_empty();
         let all = interfaces::current().map_err(failed("list the interfaces"))?;
         let all: BTreeMap<u32, Interface> =
             all.into_iter().map(|interface| (interface.index, interface)).collect();
@@ -142,14 +150,14 @@ impl Attachments {
             }
         }
         self.forget_gone(&all, map)?;
-        self.serve(&new);
+        self.serve(&new, carry_traffic);
         Ok(())
     }
 
-    fn serve(&mut self, new: &[&Interface]) {
+    fn serve(&mut self, new: &[&Interface], carry_traffic: bool) {
         let costly = new.iter().filter(|interface| !self.is_pinned(interface.index)).count();
         for interface in new {
-            let at_once = (costly <= FEW && !self.holds_links) || self.is_pinned(interface.index);
+            let at_once = carry_traffic || costly <= FEW || self.is_pinned(interface.index);
             match self.attach(interface.index, at_once) {
                 Ok(by) => {
                     self.known.insert(interface.index, Served { interface: (*interface).clone(), by });
@@ -185,7 +193,8 @@ impl Attachments {
         for hook in HOOKS {
             let pin = self.pin(hook, index);
             let fd = self.programs.fd(hook.program)?;
-            link::attach(&pin, fd, Target::Interface(index, &self.wanted.order), hook.tcx)
+            let order = if self.stays_behind { &Order::Last } else { &self.wanted.order };
+            link::attach(&pin, fd, Target::Interface(index, order), hook.tcx)
                 .map_err(failed("make a tcx link"))?;
         }
         Ok(())
@@ -206,22 +215,20 @@ impl Attachments {
         Ok(())
     }
 
+    /// The qdisc stays, and with it the note who made it.
     fn unfilter(&mut self, index: u32) -> Result<(), AttachError> {
-        remove_filters(&mut self.classic, index, self.markers.has(index))
-            .and_then(|()| self.markers.clear(index))
-            .map_err(failed("remove classic filters"))
+        remove_filters(&mut self.classic, index, false).map_err(failed("remove classic filters"))
     }
 
     /// Whether some interface waits for links.
     pub(super) fn is_unsettled(&self) -> bool {
-        self.has_links && !self.holds_links && self.known.values().any(|served| served.by == By::Filters)
+        self.has_links && self.known.values().any(|served| served.by == By::Filters)
     }
 
     /// Gives one of those interfaces its links.
     pub(super) fn settle_one(&mut self) {
         let waiting = self.known.iter().find(|(_, served)| served.by == By::Filters);
-        let may = self.has_links && !self.holds_links;
-        let Some(index) = waiting.map(|(index, _)| *index).filter(|_| may) else { return };
+        let Some(index) = waiting.map(|(index, _)| *index).filter(|_| self.has_links) else { return };
         let settled = self.link(index);
         let by = match settled {
             Ok(()) => By::Links,
@@ -258,8 +265,9 @@ impl Attachments {
             // It may be there and served at its master now.
             if found.contains_key(&index) {
                 self.unfilter(index)?;
+            } else {
+                self.markers.clear(index).map_err(failed("forget a qdisc"))?;
             }
-            self.markers.clear(index).map_err(failed("forget a qdisc"))?;
             map.delete(&index)?;
             self.known.remove(&index);
         }

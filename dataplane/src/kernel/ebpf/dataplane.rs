@@ -241,7 +241,7 @@ impl Ebpf {
         let applied = self.program(table)?;
         let before = self.carry();
         // What the earlier programs translate must not be seen by ours first.
-        self.shared.attachments().hold_links(true);
+        self.shared.attachments().stay_behind(true);
         self.attach().map_err(|error| failed("attach the programs", &error))?;
         for earlier in &self.earlier {
             earlier.take_no_more();
@@ -249,7 +249,7 @@ impl Ebpf {
         let after = self.carry();
         let removed = self.directory.remove_others();
         removed.map_err(|error| failed("remove the programs of an earlier build", &error))?;
-        self.shared.attachments().hold_links(false);
+        self.shared.attachments().stay_behind(false);
         tracing::info!(%before, %after, "took the place of an earlier build");
         self.earlier.clear();
         Ok(applied)

@@ -25,10 +25,6 @@ impl Markers {
         fs::create_dir_all(self.0.join(interface.to_string()))
     }
 
-    pub(super) fn has(&self, interface: u32) -> bool {
-        self.0.join(interface.to_string()).exists()
-    }
-
     /// None there is not an error.
     pub(super) fn clear(&self, interface: u32) -> io::Result<()> {
         match fs::remove_dir(self.0.join(interface.to_string())) {
