@@ -145,8 +145,13 @@ fn a_pod_opts_out_of_socket_load_balancing_by_annotation() {
     let mut scene = scene_of("ebpf", &json!({}));
     let root = cgroup(&scene);
     let [pod, other] = ["pod11-22", "pod33-44"].map(|name| root.join("kubepods/burstable").join(name));
-    for folder in [&pod, &other] {
-        fs::create_dir_all(folder).expect("a cgroup");
+    for folder in
+        ["kubepods", "kubepods/burstable", "kubepods/burstable/pod11-22", "kubepods/burstable/pod33-44"]
+    {
+        let folder = root.join(folder);
+        fs::create_dir(&folder).expect("a cgroup");
+        // As the node's own, in which threads of this process are.
+        fs::write(folder.join("cgroup.type"), "threaded").expect("a threaded cgroup");
     }
     let object = |socket_lb: &str| {
         json!({"apiVersion": "v1", "kind": "Pod", "metadata": {
