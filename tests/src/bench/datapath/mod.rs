@@ -58,9 +58,14 @@ pub(super) fn run(plan: &Plan, terminal: &Terminal) -> Result<Vec<Figure>> {
                 let shift = round % lanes.len().max(1);
                 let turn = lanes.iter().cycle().skip(shift).take(lanes.len());
                 for lane in turn.filter(|lane| lane.serves(measure.route) && lane.bears(services)) {
-                    let block = measure.run(lane, plan);
-                    let block = block.with_context(|| format!("{}: {}", lane.name(), measure.name))?;
-                    collected.add(measure, lane, block)?;
+                    let named = || format!("{}: {}", lane.name(), measure.name);
+                    let block = measure.run(lane, plan).or_else(|error| {
+                        // Once may be an accident; it is told, and counted.
+                        terminal.say(&format!("again: {}: {error:#}", named()));
+                        collected.fail(lane);
+                        measure.run(lane, plan)
+                    });
+                    collected.add(measure, lane, block.with_context(named)?)?;
                 }
             }
         }
@@ -95,9 +100,17 @@ fn growth(figures: &[Figure]) -> Vec<Figure> {
     growth
 }
 
-/// Rounds by measure and lane.
+/// Result that is there only if something failed.
+const FAILED: &str = "blocks in which a conversation failed";
+
+/// What has come out so far, at one number of services.
 #[derive(Default)]
-struct Collected(BTreeMap<(&'static str, String), Rounds>);
+struct Collected {
+    /// By measure and lane.
+    rounds: BTreeMap<(&'static str, String), Rounds>,
+    /// Blocks that had to be repeated, by lane.
+    failed: BTreeMap<String, u32>,
+}
 
 /// What one lane did in all rounds so far.
 struct Rounds {
@@ -107,9 +120,13 @@ struct Rounds {
 }
 
 impl Collected {
+    fn fail(&mut self, lane: &Lane) {
+        *self.failed.entry(lane.name().to_owned()).or_default() += 1;
+    }
+
     fn add(&mut self, measure: &'static Measure, lane: &Lane, block: Block) -> Result<()> {
         for (name, unit, value, samples) in block.values(measure) {
-            let entry = self.0.entry((name, lane.name().to_owned()));
+            let entry = self.rounds.entry((name, lane.name().to_owned()));
             let rounds = entry.or_insert_with(|| Rounds { unit, values: Vec::new(), samples: None });
             rounds.values.push(value);
             match (&mut rounds.samples, samples) {
@@ -130,11 +147,20 @@ impl Collected {
                 format!("{rounds} rounds; {}; load {:.1} to {:.1}", lane.conditions(), load.0, load.1);
             Some(Figure { conditions, ..figure })
         });
-        figures.collect()
+        let failed = self.failed.iter().map(|(lane, count)| {
+            let key = Key {
+                section: "datapath".to_owned(),
+                measure: FAILED.to_owned(),
+                services,
+                lane: lane.clone(),
+            };
+            Figure::single(key, Unit::Count, f64::from(*count))
+        });
+        figures.chain(failed).collect()
     }
 
     fn figure(&self, services: usize, measure: &'static str, lane: &str) -> Option<Figure> {
-        let rounds = self.0.get(&(measure, lane.to_owned()))?;
+        let rounds = self.rounds.get(&(measure, lane.to_owned()))?;
         let key = Key {
             section: "datapath".to_owned(),
             measure: measure.to_owned(),
@@ -147,7 +173,7 @@ impl Collected {
             None => Figure::rounds(key, rounds.unit, rounds.values.clone()),
         };
         figure.rounds.clone_from(&rounds.values);
-        let of = |lane: &str| self.0.get(&(measure, lane.to_owned()));
+        let of = |lane: &str| self.rounds.get(&(measure, lane.to_owned()));
         figure.ratio = of(DIRECT).filter(|_| lane != DIRECT).map(|direct| rounds.relative_to(direct));
         figure.floor = of(CONNTRACK).filter(|_| lane == TRACKING).map(|floor| rounds.relative_to(floor));
         let peer = PEERS.into_iter().find_map(of).filter(|_| lane.starts_with("shunt"));
