@@ -17,9 +17,10 @@ use super::terminal::Terminal;
 use packet::Family;
 use scene::Scene;
 
-/// Both families, at the smallest and the largest number of services.
+/// Both families, at the smallest and the largest number of services; in a quick run, at the largest.
 pub(super) fn run(plan: &Plan, terminal: &Terminal) -> Result<Vec<Figure>> {
-    let mut sizes: Vec<_> = plan.services.first().into_iter().chain(plan.services.last()).copied().collect();
+    let least = plan.services.first().filter(|_| !plan.quick);
+    let mut sizes: Vec<_> = least.into_iter().chain(plan.services.last()).copied().collect();
     sizes.dedup();
     let Some(proxy) = plan.proxies.iter().find(|proxy| proxy.mode == "ebpf" && !proxy.socket_lb) else {
         return Ok(Vec::new());
