@@ -18,8 +18,8 @@ use proptest::test_runner::{Config, TestError, TestRunner};
 use node::{Node, in_namespace};
 
 /// Histories, each with a few plans on the way and some packets after each.
-const HISTORIES: u32 = 30;
-const PACKETS: usize = 60;
+const HISTORIES: u32 = 12;
+const PACKETS: usize = 80;
 
 #[test]
 fn programs_do_with_every_first_packet_what_the_oracle_says() {

@@ -135,6 +135,11 @@ fn other_host(world: &mut World, case: &Case) -> (Vec<u8>, Outcome) {
 }
 
 fn masqueraded(world: &mut World, case: &Case) -> (Vec<u8>, Outcome) {
+    world.configure(|config| config.flags |= MASQUERADES4 | MASQUERADES6);
+    masquerading(world, case)
+}
+
+fn masquerading(world: &mut World, case: &Case) -> (Vec<u8>, Outcome) {
     world.service_with(case.frontend, TCP, &[case.backend], LOCAL, INTERNAL | MASQUERADE_ALL);
     enter(world, &Packet::tcp(case.client, case.frontend, SYN))
 }
@@ -142,7 +147,7 @@ fn masqueraded(world: &mut World, case: &Case) -> (Vec<u8>, Outcome) {
 /// The rule that would masquerade is not there.
 fn unmasqueraded(world: &mut World, case: &Case) -> (Vec<u8>, Outcome) {
     world.configure(|config| config.flags &= !(MASQUERADES4 | MASQUERADES6));
-    masqueraded(world, case)
+    masquerading(world, case)
 }
 
 fn hairpin(world: &mut World, case: &Case) -> (Vec<u8>, Outcome) {
@@ -274,7 +279,6 @@ const PROVOCATIONS: &[(Counter, Kind, Provocation)] = &[
     (Counter::DropNoBackend, Kind::Dropped, names_nobody),
     (Counter::DropNoRoute, Kind::Dropped, |world, case| from_host(world, case, case.unreachable)),
     (Counter::DropRewrite, Kind::Dropped, cut_off),
-    // Last: the rule stays away.
     (Counter::DropUnmasqueraded4, Kind::Dropped, unmasqueraded),
     (Counter::DropUnmasqueraded6, Kind::Dropped, unmasqueraded),
 ];
