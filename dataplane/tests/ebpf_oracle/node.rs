@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -121,7 +122,16 @@ impl Node {
 
     /// The changes have led to what is planned.
     pub(crate) fn end(&mut self) {
-        assert_eq!(self.dataplane.audit(self.planner.table()).unwrap(), 0);
+        // The masquerade rule may be about to come or go.
+        let mut differing = 1;
+        for _ in 0..50 {
+            differing = self.dataplane.audit(self.planner.table()).unwrap();
+            if differing == 0 {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        assert_eq!(differing, 0);
     }
 
     pub(crate) fn explain(&self, question: &Question) -> Explanation {

@@ -4,7 +4,7 @@
 //! with remote backends need it before their first client comes. Cluster IPs need it only for clients from outside of
 //! the cluster, which most clusters never have: until the first is seen, the programs drop what would have to be
 //! masqueraded and count it. The watcher sees that and installs the rule, so that what the client sends again gets
-//! through. The rule goes when no such connection is left for a while.
+//! through. The rule goes when no such connection is left for a while; one that nothing needs any more, with the last.
 
 use std::io;
 use std::sync::Mutex;
@@ -51,7 +51,7 @@ struct Rule {
     /// Whether it is there, as far as it was ever looked.
     installed: Option<bool>,
     need: Need,
-    /// A client on demand has come.
+    /// There are or were connections that need it: a client on demand has come, or it was needed always.
     seen: bool,
     /// What the programs had dropped for want of the rule when it was last looked.
     dropped: Option<u64>,
@@ -76,11 +76,16 @@ enum Step {
 impl Rule {
     /// The next step towards the end, with so many connections that are masqueraded.
     fn step(&mut self, connections: u64, now: Instant) -> Step {
-        if self.need != Need::OnDemand || !self.seen || connections > 0 {
+        if self.need == Need::Always || !self.seen || connections > 0 {
             self.idle_since = None;
             return if std::mem::take(&mut self.closing) { Step::Open } else { Step::Nothing };
         }
+        let again = self.idle_since.is_some();
         let since = *self.idle_since.get_or_insert(now);
+        if self.need == Need::None {
+            // None can begin any more. The first look may have been too early for the last that did.
+            return if again { self.end() } else { Step::Nothing };
+        }
         if now.saturating_duration_since(since) < QUIET {
             return Step::Nothing;
         }
@@ -88,6 +93,10 @@ impl Rule {
             self.closing = true;
             return Step::Close;
         }
+        self.end()
+    }
+
+    const fn end(&mut self) -> Step {
         (self.closing, self.seen, self.idle_since) = (false, false, None);
         Step::Remove
     }
@@ -98,7 +107,7 @@ impl Rule {
     }
 
     fn is_wanted(&self) -> bool {
-        self.need == Need::Always || self.need == Need::OnDemand && self.seen
+        self.need == Need::Always || self.seen
     }
 }
 
@@ -137,10 +146,9 @@ impl Masquerade {
 
     fn change(&mut self, family: IpFamily, need: Need, signals: Signals<'_>) -> Result<(), MasqueradeError> {
         let rule = self.rules.get_mut(family);
+        // Connections that are masqueraded live on only with the rule.
+        rule.seen |= need < rule.need && rule.installed == Some(true);
         rule.need = need;
-        if need == Need::None {
-            rule.seen = false;
-        }
         if need != Need::OnDemand && std::mem::take(&mut rule.closing) && need == Need::Always {
             tell(signals, family, true)?;
         }
@@ -211,7 +219,7 @@ impl Masquerade {
         // Without nftables in the kernel there is none.
         let found = has_masquerade(&mut socket, family).unwrap_or(false);
         // An earlier agent has seen clients, and their connections may live.
-        rule.seen |= rule.installed.is_none() && found && rule.need == Need::OnDemand;
+        rule.seen |= rule.installed.is_none() && found;
         let wanted = rule.is_wanted();
         match (found, wanted) {
             // One that was found may choose ports as another build did, or for other settings.
@@ -303,6 +311,16 @@ mod tests {
         assert_eq!(rule.step(0, start + QUIET * 2), Step::Close);
         assert_eq!(rule.step(1, start + QUIET * 2), Step::Open, "it came before nobody was let in");
         assert!(rule.is_wanted() && !rule.awaits_clients());
+    }
+
+    #[test]
+    fn a_rule_that_nothing_needs_any_more_goes_with_the_last_connection() {
+        let (mut rule, start) = (Rule { need: Need::None, ..on_demand() }, Instant::now());
+        assert_eq!(rule.step(1, start), Step::Nothing);
+        assert_eq!(rule.step(0, start), Step::Nothing, "one may have begun since it was counted");
+        assert!(rule.is_wanted());
+        assert_eq!(rule.step(0, start), Step::Remove);
+        assert!(!rule.is_wanted() && !rule.awaits_clients());
     }
 
     #[test]
