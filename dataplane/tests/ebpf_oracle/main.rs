@@ -18,7 +18,7 @@ use proptest::test_runner::{Config, TestError, TestRunner};
 use node::{Node, in_namespace};
 
 /// Histories, each with a few plans on the way and some packets after each.
-const HISTORIES: u32 = 12;
+const HISTORIES: u32 = 30;
 const PACKETS: usize = 80;
 
 #[test]
