@@ -5,7 +5,7 @@ use std::io;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, MutexGuard};
 use std::thread;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use shunt_abi::address::UDP;
 use tokio::sync::Notify;
@@ -385,10 +385,9 @@ impl Dataplane for Ebpf {
     }
 }
 
-/// The first generation of backends: the time of day, so that no agent repeats what an earlier one gave.
+/// The first generation of backends. Not the time of day: an agent gives more of them than seconds pass.
 fn generation() -> u32 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u32::try_from(since.as_secs() & u64::from(u32::MAX)).unwrap_or(1)
+    rand::random::<u32>().max(1)
 }
 
 impl From<MapError> for DataplaneError {
