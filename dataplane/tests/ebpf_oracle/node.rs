@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -120,18 +119,14 @@ impl Node {
         }
     }
 
-    /// The changes have led to what is planned.
+    /// What changes have led to is brought to exactly what is planned by an audit and what follows it. (Elements that nothing
+    /// leads to may have been left over.)
     pub(crate) fn end(&mut self) {
-        // The masquerade rule may be about to come or go.
-        let mut differing = 1;
-        for _ in 0..50 {
-            differing = self.dataplane.audit(self.planner.table()).unwrap();
-            if differing == 0 {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(100));
+        let table = self.planner.table();
+        if self.dataplane.audit(table).unwrap() != 0 {
+            self.dataplane.restore(table).unwrap();
         }
-        assert_eq!(differing, 0);
+        assert_eq!(self.dataplane.audit(table).unwrap(), 0);
     }
 
     pub(crate) fn explain(&self, question: &Question) -> Explanation {

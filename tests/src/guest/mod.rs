@@ -4,7 +4,7 @@
 //! kernel modules that came along, runs everything below, and switches the machine off. `guest run` runs the same on
 //! the machine at hand, in namespaces; `guest ask` is a client process with a cgroup of its own.
 //!
-//! What is found is written line by line ([`report`]) to the second serial port, where the host judges it.
+//! What is found is written line by line (`report`) to the second serial port, where the host judges it.
 
 mod ask;
 mod boot;

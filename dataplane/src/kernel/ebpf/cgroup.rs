@@ -21,7 +21,7 @@ pub(super) fn open(root: &Path) -> io::Result<(File, PathBuf)> {
     Err(named(root, &io::Error::new(io::ErrorKind::Unsupported, words)))
 }
 
-/// Where [`open`] finds the cgroup, or `root` itself if it finds none.
+/// Where the cgroup is found when it is opened, or `root` itself if it finds none.
 pub fn path_of(root: &Path) -> PathBuf {
     open(root).map_or_else(|_nothing| root.to_owned(), |(_, path)| path)
 }
