@@ -8,7 +8,7 @@ use super::{
 };
 
 /// Parts of which every kernel has to report something.
-const PARTS: [&str; 5] = ["features", "programs", "nftables", "ebpf", "ebpf per packet"];
+const PARTS: [&str; 5] = ["features", "programs", "nftables", "ebpf", "per_packet"];
 
 /// The judged report of one kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
