@@ -201,6 +201,19 @@ fn the_ebpf_overlay_adds_what_programs_pins_and_sockets_need() -> Result<()> {
 }
 
 #[test]
+fn the_cleanup_overlay_removes_what_is_shunts_and_leaves_kube_proxys() -> Result<()> {
+    let object = daemon_set("overlays/cleanup", "overlays/cleanup/daemon-set.yaml")?;
+    let pod = &object["spec"]["template"]["spec"];
+    let cleanup = &pod["initContainers"][0];
+    assert_eq!(cleanup["command"], json!(["/usr/local/bin/shunt", "cleanup", "--own"]));
+    assert_eq!(cleanup["securityContext"]["capabilities"], json!({"drop": ["ALL"], "add": ["NET_ADMIN"]}));
+    assert_eq!(cleanup["volumeMounts"][0]["mountPath"], "/sys/fs/bpf");
+    assert_eq!(pod["volumes"][0]["hostPath"]["path"], "/sys/fs/bpf");
+    assert_eq!(pod["hostNetwork"], true);
+    Ok(())
+}
+
+#[test]
 fn probes_ask_the_port_and_paths_of_kube_proxys_health_server() -> Result<()> {
     let object = daemon_set("base", "daemon-set/daemon-set.yaml")?;
     let container = container(&object);

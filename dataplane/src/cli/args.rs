@@ -73,7 +73,11 @@ pub struct Args {
 #[derive(Clone, Debug, PartialEq, Eq, clap::Subcommand)]
 pub enum Command {
     /// Remove everything that shunt and kube-proxy have left on this node.
-    Cleanup,
+    Cleanup {
+        /// Only what shunt has left: kube-proxy's rules are in use again.
+        #[arg(long)]
+        own: bool,
+    },
     /// Show what is programmed, health and lag.
     Status(Client),
     /// List the frontends, pools and policies of this node.

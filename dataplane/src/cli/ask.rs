@@ -29,7 +29,7 @@ pub fn ask(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Explain { from, to, probe, client } => {
             (client, explain_path(*from, *to, *probe), tables::explanation)
         }
-        Command::Cleanup => bail!("cleanup does not ask an agent"),
+        Command::Cleanup { .. } => bail!("cleanup does not ask an agent"),
     };
     let answer = get(client.metrics_address, &path)?;
     let text = match client.output {

@@ -200,8 +200,15 @@ fn subcommands_know_which_agent_to_ask() {
     let asked = parse(&["services", "-o", "json", "--metrics-address=[::1]:9"]).command;
     let client = Client { metrics_address: "[::1]:9".parse().unwrap(), output: Output::Json };
     assert_eq!(asked, Some(Command::Services(client)));
-    let args = parse(&["cleanup", "--bpffs-root=/b"]);
-    assert_eq!((args.command.clone(), args.own.bpffs_root.to_str()), (Some(Command::Cleanup), Some("/b")));
+    for (words, own) in
+        [(&["cleanup", "--bpffs-root=/b"][..], false), (&["cleanup", "--own", "--bpffs-root=/b"], true)]
+    {
+        let args = parse(words);
+        assert_eq!(
+            (args.command, args.own.bpffs_root.to_str()),
+            (Some(Command::Cleanup { own }), Some("/b"))
+        );
+    }
     assert_eq!(parse(&[]).command, None);
 }
 

@@ -83,9 +83,13 @@ fn log(report: &Report) {
     }
 }
 
-/// `shunt cleanup` and `--cleanup`: what shunt left, and what kube-proxy left, as `kube-proxy --cleanup` does.
-pub(super) fn cleanup(bpffs_root: &Path) -> anyhow::Result<ExitCode> {
+/// `shunt cleanup` and `--cleanup`: what shunt left, and (unless `own_only`) what kube-proxy left, as `kube-proxy --cleanup`
+/// does.
+pub(super) fn cleanup(bpffs_root: &Path, own_only: bool) -> anyhow::Result<ExitCode> {
     dataplane::cleanup(bpffs_root)?;
+    if own_only {
+        return Ok(ExitCode::SUCCESS);
+    }
     let removed = takeover::remove(&takeover::detect())?;
     for sentence in removed {
         crate::cli::say(&sentence)?;

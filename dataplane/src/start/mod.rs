@@ -20,7 +20,7 @@ use crate::serve::{LogHandle, LogOptions, init_logging};
 /// Everything that ends the process early, for the caller to print.
 pub fn main(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.command {
-        Some(Command::Cleanup) => return init::cleanup(&args.own.bpffs_root),
+        Some(Command::Cleanup { own }) => return init::cleanup(&args.own.bpffs_root, *own),
         Some(command) => return cli::ask(command),
         None => {}
     }
@@ -38,7 +38,7 @@ pub fn main(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if args.process.cleanup {
-        return init::cleanup(&loaded.settings.ebpf.bpffs_root);
+        return init::cleanup(&loaded.settings.ebpf.bpffs_root, false);
     }
     if args.process.init_only {
         return init::init_only(&loaded.settings);

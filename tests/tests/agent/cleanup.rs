@@ -10,6 +10,7 @@ in_each_mode!(
     taking_over_removes_kube_proxys_rules_and_keeps_its_connections,
     nothing_is_taken_over_before_the_own_rules_are_in_place,
     cleanup_removes_shunts_and_kube_proxys_rules_and_nothing_else,
+    cleanup_of_its_own_leaves_the_node_to_kube_proxys_rules,
 );
 
 /// What kube-proxy's nftables mode leaves: it leads the service `web` to the first pod.
@@ -126,6 +127,12 @@ fn nothing_is_taken_over_before_the_own_rules_are_in_place(mode: Mode) {
     scene.assert_works(WEB, 3).expect("services go on");
 }
 
+/// Tables of the nftables dataplane, and of the masquerade rule.
+fn ours(scene: &Scene) -> usize {
+    let is_ours = |table: &String| table.ends_with(" shunt") || table.ends_with(" shunt-ebpf");
+    tables(scene).iter().filter(|table| is_ours(table)).count()
+}
+
 fn cleanup_removes_shunts_and_kube_proxys_rules_and_nothing_else(mode: Mode) {
     for arguments in [&["cleanup"][..], &["--cleanup"], &["--cleanup=true", "--config", "CONFIG"]] {
         let mut scene = Scene::create(mode, 2).expect("a scene");
@@ -133,8 +140,6 @@ fn cleanup_removes_shunts_and_kube_proxys_rules_and_nothing_else(mode: Mode) {
         scene.agent.stop().expect("ends");
         leave_rules(&scene);
         let before = others(&scene);
-        let ours =
-            |scene: &Scene| tables(scene).into_iter().filter(|table| table.ends_with(" shunt")).count();
         assert!(ours(&scene) >= 1 || mode.is_ebpf(), "{:?}", tables(&scene));
         let file = scene.agent.config_file().display().to_string();
         let arguments: Vec<_> =
@@ -147,5 +152,27 @@ fn cleanup_removes_shunts_and_kube_proxys_rules_and_nothing_else(mode: Mode) {
         scene.assert_works(WEB, 1).expect_err("there is no service left");
         scene.shunt(&arguments).expect("runs").success().expect("a second time there is nothing to do");
         assert_others_are_untouched(&scene, &before);
+    }
+}
+
+/// What is in the BPF file system besides the kernel's own two files.
+fn pins(scene: &Scene) -> String {
+    scene.output("find", &["/sys/fs/bpf", "-mindepth", "1", "-not", "-name", "*.debug"]).expect("find runs")
+}
+
+/// The last step of the way back: kube-proxy's rules are in place again, and shunt's go.
+fn cleanup_of_its_own_leaves_the_node_to_kube_proxys_rules(mode: Mode) {
+    let mut scene = Scene::create(mode, 2).expect("a scene");
+    scene.start_with_web().expect("the agent serves");
+    scene.agent.stop().expect("ends");
+    leave_rules(&scene);
+    let before = others(&scene);
+    for _ in 0..2 {
+        scene.shunt(&["cleanup", "--own"]).expect("runs").success().expect("succeeds");
+        assert_eq!(ours(&scene), 0, "{:?}", tables(&scene));
+        assert_eq!(pins(&scene), "", "pins of maps, programs or links");
+        assert!(has_kube_proxys(&scene));
+        assert_others_are_untouched(&scene, &before);
+        scene.assert_works(WEB, 3).expect("kube-proxy's rules lead to the endpoint");
     }
 }
