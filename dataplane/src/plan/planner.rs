@@ -115,11 +115,6 @@ impl Planner {
         self.update(cluster, interface_addresses, &Pending::everything())
     }
 
-    /// Replaces the settings; an [`Self::update_all`] has to follow.
-    pub fn set_settings(&mut self, settings: PlanSettings) {
-        self.settings = Arc::new(settings);
-    }
-
     /// The settings it plans by.
     pub fn settings(&self) -> &PlanSettings {
         &self.settings
@@ -141,14 +136,6 @@ impl Planner {
     /// The frontends that are left out because the kernel refused them, sorted, with the refused specification.
     pub const fn skipped(&self) -> &BTreeMap<Frontend, Arc<FrontendSpec>> {
         &self.refused
-    }
-
-    /// Puts the refused frontends back, for another try.
-    pub fn retry_skipped(&mut self) -> Changes {
-        let back = mem::take(&mut self.refused);
-        self.table.frontends.extend(back.iter().map(|(frontend, spec)| (*frontend, Arc::clone(spec))));
-        let change = |(frontend, spec)| Change { frontend, old: None, new: Some(spec) };
-        Changes { frontends: back.into_iter().map(change).collect(), globals: None }
     }
 
     /// What health check servers have to tell, one for each port, sorted by port.

@@ -33,13 +33,6 @@ pub struct FakeConntrack {
 }
 
 impl FakeConntrack {
-    /// A table with these flows.
-    pub fn with_flows(flows: impl IntoIterator<Item = Flow>) -> Self {
-        let fake = Self::default();
-        fake.state().flows.extend(flows);
-        fake
-    }
-
     /// Makes the next `count` calls fail.
     pub fn fail_next(&self, count: u32) {
         self.state().failures = count;

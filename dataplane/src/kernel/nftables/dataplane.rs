@@ -11,7 +11,7 @@ use super::table::FamilyTable;
 use crate::domain::IpFamily;
 use crate::kernel::netlink::Socket;
 use crate::kernel::{Applied, Dataplane, DataplaneError, Inspected, Inspection};
-use crate::plan::{Changes, Frontend, Globals, Table};
+use crate::plan::{Changes, Frontend, Table};
 
 /// Services as nftables rules, in one table a family.
 #[derive(Debug)]
@@ -46,11 +46,6 @@ impl Nftables {
     /// The netlink port through which this dataplane writes, for [`super::Monitor`].
     pub fn port(&self) -> io::Result<u32> {
         self.socket.port()
-    }
-
-    /// Whether node ports on 127.0.0.1 are asked for: they need the sysctl `net.ipv4.conf.all.route_localnet`.
-    pub fn needs_route_localnet(globals: &Globals) -> bool {
-        globals.node_port_addresses.iter().any(|address| address.is_ipv4() && address.is_loopback())
     }
 
     fn on_all(

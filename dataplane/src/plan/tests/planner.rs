@@ -164,14 +164,9 @@ fn a_refused_frontend_is_left_out_until_its_specification_changes() {
 }
 
 #[test]
-fn a_refused_frontend_is_forgotten_with_its_service_and_may_be_tried_again() {
+fn a_refused_frontend_is_forgotten_with_its_service() {
     let mut world = World::new();
     world.put(&[service("web", "172.30.0.1")], &[]);
-    world.planner.skip(&frontend("172.30.0.1:80/tcp"));
-    let changes = world.planner.retry_skipped();
-    assert_eq!(names(&changes), ["172.30.0.1:80/tcp"]);
-    assert_eq!(world.frontends().len(), 1);
-
     world.planner.skip(&frontend("172.30.0.1:80/tcp"));
     assert!(world.gone("web").is_empty());
     assert!(world.planner.skipped().is_empty());
