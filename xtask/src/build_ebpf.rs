@@ -11,8 +11,8 @@ use crate::{
     workspace::Workspace,
 };
 
-/// The binaries of the BPF crate.
-const OBJECTS: [&str; 2] = ["shunt-datapath", "shunt-probe"];
+/// The binaries of the BPF crate, and the names of the objects.
+pub(crate) const OBJECTS: [&str; 2] = ["shunt-datapath", "shunt-probe"];
 
 /// What to build.
 #[derive(clap::Args)]

@@ -11,13 +11,12 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::{libraries, source::Source};
-use crate::{process, workspace::Workspace};
+use crate::{build_ebpf, process, workspace::Workspace};
 
 /// Programs of this machine that agent and guest call.
 const TOOLS: [&str; 5] = ["ip", "nft", "tc", "setpriv", "env"];
 /// Programs of the repository, below the folder of what cargo builds.
 const PROGRAMS: [&str; 2] = ["release/shunt", "debug/guest"];
-const OBJECTS: [&str; 2] = ["shunt-datapath", "shunt-probe"];
 /// Where the guest mounts something, or puts files.
 const FOLDERS: [&str; 6] = ["dev", "proc", "sys", "tmp", "run", "etc"];
 const CONSOLE: (u32, u32) = (5, 1);
@@ -51,7 +50,7 @@ impl Userland {
             let path = process::find(tool).with_context(|| format!("there is no program {tool}"))?;
             userland.add_program(&format!("bin/{tool}"), &path)?;
         }
-        for object in OBJECTS {
+        for object in build_ebpf::OBJECTS {
             userland.add_file(&format!("bpf/{object}"), &workspace.target(&format!("bpf/{object}")))?;
         }
         Ok(userland)
