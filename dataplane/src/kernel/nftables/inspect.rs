@@ -9,6 +9,7 @@ use super::expression::Verdict;
 use super::read::Reader;
 use super::set::{By, Scope, StaticSet};
 use crate::kernel::inspection::Inspected;
+use crate::kernel::netlink::Writer;
 use crate::plan::explain::Question;
 
 /// How many endpoints of a pool are told.
@@ -21,19 +22,17 @@ pub(super) fn table(
     inspected: &mut Inspected,
 ) -> io::Result<()> {
     let to = question.to;
-    let exact = Key::new().address(to.ip());
-    let found = look(reader, (By::Address, exact), question, inspected)?;
-    if found {
+    let address = Key::new().address(to.ip());
+    if look(reader, (By::Address, address), question, inspected)? {
         return Ok(());
     }
-    let own = Key::new().address(to.ip());
-    if reader.element(&StaticSet::NodePortIps.name(), own)?.is_some() {
+    if reader.element(&StaticSet::NodePortIps.name(), address)?.is_some() {
         inspected.note(StaticSet::NodePortIps.name(), "accepts node ports");
         if look(reader, (By::NodePort, Key::new()), question, inspected)? {
             return Ok(());
         }
     }
-    let cluster_ip = reader.element(&StaticSet::ClusterIps.name(), own)?.is_some();
+    let cluster_ip = reader.element(&StaticSet::ClusterIps.name(), address)?.is_some();
     inspected.note(
         StaticSet::ClusterIps.name(),
         if cluster_ip { "a cluster IP without this port: rejected" } else { "not a cluster IP" },
@@ -106,7 +105,7 @@ impl Reader<'_> {
     /// One element of a set or map, by its key.
     fn element(&mut self, set: &str, key: Key) -> io::Result<Option<Element>> {
         let wanted = Element::member(key);
-        let request = |message: &mut crate::kernel::netlink::Writer<'_>| {
+        let request = |message: &mut Writer<'_>| {
             encode::elements_of(message, set);
             message.nested(encode::number::LIST_ELEMENTS, |list| encode::element(list, &wanted));
         };
