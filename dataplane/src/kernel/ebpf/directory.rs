@@ -25,13 +25,15 @@ impl Directory {
         Self { base: base(root), version: format!("{}{:08x}", layouts(), sizes.tag()) }
     }
 
-    /// The folder that is there with this build's layouts, whatever the sizes.
+    /// The folder that is there with this build's layouts, whatever the sizes. Of several, one whose programs are attached:
+    /// an agent that did not come up may have left maps.
     pub(super) fn find(root: &Path) -> Option<Self> {
         let base = base(root);
         let names = entries(&base).ok()?.into_iter();
-        let mut names = names.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()));
-        let version = names.find(|name| name.starts_with(&layouts()))?;
-        Some(Self { base, version })
+        let names = names.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()));
+        let own = names.filter(|name| name.starts_with(&layouts()));
+        let found = own.map(|version| Self { base: base.clone(), version });
+        found.max_by_key(|directory| entries(&directory.links()).map_or(0, |links| links.len()))
     }
 
     /// Makes the folders.
@@ -149,6 +151,12 @@ mod tests {
         assert_eq!(Directory::find(root.path()).as_ref(), Some(&directory));
         fs::create_dir_all(larger.links()).unwrap();
         fs::create_dir_all(root.path().join("shunt/00000000/links")).unwrap();
+        for attached in [&directory, &larger] {
+            let link = attached.links().join("ingress-1");
+            fs::create_dir(&link).unwrap();
+            assert_eq!(Directory::find(root.path()).as_ref(), Some(attached));
+            fs::remove_dir(link).unwrap();
+        }
         assert_eq!(directory.remove_others().unwrap(), 2);
         assert!(directory.links().exists() && !larger.maps().exists());
         remove_all(root.path()).unwrap();
