@@ -349,9 +349,9 @@ impl Attachments {
         detach_sockets(&self.links)
     }
 
-    /// Whether this kernel has no tcx links, so that classic filters are used.
-    pub(super) const fn uses_filters(&self) -> bool {
-        !self.has_links
+    /// Whether this kernel has no tcx links although they are wanted, so that classic filters are used.
+    pub(super) const fn lacks_links(&self) -> bool {
+        !self.has_links && !self.wanted.only_filters
     }
 
     /// Links and filters that should be there and are not, whoever removed them. Interfaces that are gone do not count.

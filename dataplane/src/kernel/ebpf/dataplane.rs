@@ -367,9 +367,9 @@ impl Dataplane for Ebpf {
 
     fn shortcomings(&self) -> Vec<String> {
         let mut found = self.balancing.shortcomings();
-        if self.shared.attachments().uses_filters() {
+        if self.shared.attachments().lacks_links() {
             found.push(
-                "clsact filters take the place of tcx links (6.6): what removes them is noticed at the next audit only"
+                "clsact filters take the place of tcx links (6.6): interfaceOrder has no effect, filterPriority has"
                     .to_owned(),
             );
         }
