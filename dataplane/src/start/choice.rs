@@ -13,7 +13,7 @@ pub(super) struct Choice {
 }
 
 impl Choice {
-    /// Mode `ebpf` was wanted or chosen, and does not come up.
+    /// Mode `ebpf` was chosen by what the kernel has, and does not come up.
     pub(super) fn fall_back(error: &anyhow::Error) -> Self {
         Self { mode: Mode::Nftables, reason: format!("mode ebpf does not come up: {error:#}") }
     }

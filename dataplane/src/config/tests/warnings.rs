@@ -79,7 +79,7 @@ fn the_defaults_give_no_warning_in_nftables_mode() {
 }
 
 #[test]
-fn modes_that_are_not_ours_are_taken_as_auto_with_a_warning() {
+fn modes_that_are_not_ours_are_taken_as_nftables_with_a_warning() {
     for mode in ["iptables", "ipvs"] {
         let lines = format!("mode: {mode}\nnodePortAddresses: [primary]\n");
         let warnings = load_lines(&lines).unwrap().warnings;

@@ -5,7 +5,8 @@
 //! Pure: `service` (what one Service port is in the maps), `model` (all of them; changes -> writes), `adopt` (what
 //! an earlier agent left -> model and writes), `ids` and `ranges` (numbers and places), `audit`, `flows` (when a
 //! flow is over). Talking to the kernel: `sys`, `map` and `maps`, `programs`; `attachments` with
-//! `link`, `classic`, `order` and `interfaces`; `monitor` and `watcher`; `sockets` and `namespaces`; `masquerade`.
+//! `link`, `classic`, `order` and `interfaces`; `monitor` and `watcher`; `sockets` and `namespaces`; `opt_outs`;
+//! `masquerade`.
 //!
 //! # What stays when the agent ends
 //!
@@ -16,7 +17,8 @@
 //! # Threads
 //!
 //! The agent's task owns the dataplane. One thread looks after interfaces, addresses and what others do to ours
-//! (`watcher`), one collects flows and destroys sockets (`worker`); both end when the dataplane is dropped.
+//! (`watcher`), one collects flows and destroys sockets (`worker`), one finds the cgroups of pods that opted out
+//! (`opt_outs`); they end when the dataplane is dropped.
 
 mod adopt;
 mod attached;

@@ -68,7 +68,8 @@ fn events(shared: &Shared) -> Vec<EventCount> {
     counted.chain(own).collect()
 }
 
-/// As they were at the last look; a flow has two entries.
+/// As they were at the last look; a flow has two entries. Affinity, sockets and fragments are not counted: nobody looks
+/// through those tables for another reason, and when they are full they evict what was longest unused.
 fn occupancy_of_flows(shared: &Shared) -> Vec<(&'static str, u64, u64)> {
     let (maps, tally) = (&shared.maps, &shared.tally);
     let halves = |flows: &AtomicU64| flows.load(Ordering::Relaxed) * 2;

@@ -1,4 +1,7 @@
 //! Where the packet programs run among those of others on the same interface.
+//!
+//! The place is looked for when a link is made and when an agent starts, among the programs that are there then. Where
+//! others put theirs afterwards is up to them: two that both want to be first would never come to rest.
 
 use std::fmt;
 use std::str::FromStr;

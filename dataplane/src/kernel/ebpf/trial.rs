@@ -1,5 +1,6 @@
 //! One packet, run through the programs as they are loaded (`BPF_PROG_TEST_RUN`): no interface sees it, and the flow that
-//! it begins is forgotten again. It counts as a packet.
+//! it begins is forgotten again. In all else it is a packet of that client: it is counted, it begins or renews the client's
+//! affinity, and where a client from outside would bring the masquerade rule, so does it.
 
 use std::net::{IpAddr, SocketAddr};
 
