@@ -2,11 +2,10 @@
 //!
 //! `guest boot` is the machine's first process and refuses to be anything else: it mounts what a host has, loads the
 //! kernel modules that came along, runs everything below, and switches the machine off. `guest run` runs the same on
-//! the machine at hand, in namespaces; `guest ask` is a client process with a cgroup of its own.
+//! the machine at hand, in namespaces.
 //!
 //! What is found is written line by line (`report`) to the second serial port, where the host judges it.
 
-mod ask;
 mod boot;
 mod cases;
 mod features;
@@ -42,8 +41,6 @@ enum Command {
         #[arg(long, default_value = OBJECTS)]
         objects: PathBuf,
     },
-    /// Talk to an address once, as a process in a network namespace and a cgroup
-    Ask(ask::Arguments),
 }
 
 /// Does what the arguments say.
@@ -54,7 +51,6 @@ pub fn main() -> ExitCode {
             everything(&mut report, &objects);
             report.end()
         }),
-        Command::Ask(arguments) => ask::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

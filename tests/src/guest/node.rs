@@ -12,7 +12,6 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::ask;
 use crate::Mode;
 use crate::agent::Metrics;
 use crate::flows::{
@@ -178,17 +177,13 @@ impl Scene {
         }
     }
 
-    /// Asks some times, each time from a fresh socket. Where sockets are balanced, a process of the node's cgroup asks.
+    /// Asks some times, each time from a fresh socket.
     pub(super) fn ask(&self, from: Client, dial: &Dial, count: usize) -> Result<Vec<Outcome>> {
         let host = match from {
             Client::Pod => self.client.host(),
             Client::Node => self.node.host(),
             Client::Outside => &self.outside,
         };
-        let balanced = self.mode == Some(Mode::Ebpf) && from != Client::Outside;
-        if let Some(cgroup) = self.node.surroundings().cgroup().filter(|_| balanced) {
-            return ask::in_process(host.namespace().path(), cgroup.path().to_owned(), dial, count);
-        }
         let attempts = host.ask_often(dial.clone(), count)?;
         Ok(attempts.into_iter().map(|attempt| attempt.outcome).collect())
     }

@@ -33,12 +33,6 @@ impl Cgroup {
         &self.path
     }
 
-    /// Moves a process, by id, into the cgroup.
-    pub fn admit(&self, id: u32) -> Result<()> {
-        fs::write(self.path.join("cgroup.procs"), id.to_string())
-            .with_context(|| format!("cannot move process {id} to cgroup {}", self.path.display()))
-    }
-
     /// Moves the calling thread alone into the cgroup: sockets it opens from now on belong there.
     ///
     /// That makes the cgroup a threaded one, whose threads have to come from its parent, the root. A process that is

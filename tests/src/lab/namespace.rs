@@ -1,7 +1,6 @@
 //! One network namespace.
 
 use std::fs::File;
-use std::path::PathBuf;
 use std::sync::Once;
 
 use anyhow::{Context, Result};
@@ -49,11 +48,6 @@ impl Namespace {
     /// The name, as `ip netns` lists it.
     pub fn name(&self) -> &str {
         &self.name
-    }
-
-    /// The file under `/run/netns`.
-    pub fn path(&self) -> PathBuf {
-        mounts::namespace_file(&self.name)
     }
 
     /// Moves the calling thread into the namespace, for good.
