@@ -1,6 +1,7 @@
 //! The agent in each mode, with the same cases.
 
 use anyhow::{Result, ensure};
+use shunt::kernel::probe::{Need, ProbeOptions, probe_kernel};
 
 use super::cases::{CASES, objects};
 use super::node::Scene;
@@ -34,6 +35,9 @@ fn run(report: &mut Report, scene: &mut Scene, mode: Mode) -> Result<()> {
     if mode == Mode::Ebpf {
         report.outcome(mode.name(), "sockets are balanced", &sockets_are_balanced(scene));
     }
+    if mode.is_ebpf() {
+        report.outcome(mode.name(), "what the kernel lacks is named", &lacks_are_named(scene, mode));
+    }
     tell(report, scene, mode);
     report.outcome(mode.name(), "stop", &scene.stop().map(|()| String::new()));
     report.outcome(mode.name(), "cleanup", &clean_up(scene));
@@ -52,11 +56,33 @@ fn sockets_are_balanced(scene: &Scene) -> Result<String> {
     Ok(format!("{connected} connected, {sent} datagrams"))
 }
 
+/// Of everything there is another way for, the agent says that it is done that way, also if nobody left it the choice.
+fn lacks_are_named(scene: &Scene, mode: Mode) -> Result<String> {
+    let status = scene.shunt(&["status"])?;
+    let degraded: Vec<&str> = status.lines().filter(|line| line.starts_with("degraded: ")).collect();
+    let probed = probe_kernel(&ProbeOptions::default());
+    let mut lacking = probed.replaced(Need::Datapath).collect::<Vec<_>>();
+    if mode == Mode::Ebpf {
+        lacking.extend(probed.replaced(Need::SocketLb));
+    }
+    for feature in &lacking {
+        let word = feature.name.split(' ').next().unwrap_or_default();
+        ensure!(
+            degraded.iter().any(|line| line.contains(word)),
+            "{} is missing, and not in {degraded:?}",
+            feature.name
+        );
+    }
+    Ok(format!("{} of {} shortcomings", lacking.len(), degraded.len()))
+}
+
 /// What the agent says itself about this kernel.
 fn tell(report: &mut Report, scene: &Scene, mode: Mode) {
     match scene.shunt(&["status"]) {
         Ok(status) => {
-            for line in status.lines().filter(|line| line.contains("kernel:") || line.contains("refused")) {
+            let telling = ["mode ", "note: ", "degraded: ", "kernel: ", "refused "];
+            let tells = |line: &&str| telling.iter().any(|start| line.starts_with(start));
+            for line in status.lines().filter(tells) {
                 report.note(mode.name(), "status", line);
             }
         }
