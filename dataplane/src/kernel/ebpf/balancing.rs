@@ -21,7 +21,7 @@ pub(super) struct Balancing {
     wanted: Sockets,
     /// Node ports are wanted on loopback addresses.
     loopback: bool,
-    /// Sockets that are refused see `ECONNREFUSED`.
+    /// Programs refuse sockets themselves, with `ECONNREFUSED`; else it is done to their packets.
     names_refusals: bool,
     /// Why it is off although it was wanted.
     lost: Option<String>,
@@ -119,8 +119,8 @@ impl Balancing {
             found.push(format!("socket load balancing is off, packets are translated one by one: {why}"));
         } else if self.wanted != Sockets::Off && !self.names_refusals {
             found.push(
-                "connections to what nobody serves fail with EPERM in place of ECONNREFUSED: this kernel has no \
-                 bpf_set_retval for sockets (5.18)"
+                "sockets are refused by an answer to their packets, not at once: this kernel has no bpf_set_retval for \
+                 sockets (5.18)"
                     .to_owned(),
             );
         }
@@ -195,11 +195,11 @@ mod tests {
     fn refusals_without_their_name_are_a_shortcoming_of_sockets_only() {
         let mut found = balancing(Sockets::All);
         found.set_names_refusals(false);
-        assert!(found.shortcomings()[0].contains("EPERM"), "{:?}", found.shortcomings());
+        assert!(found.shortcomings()[0].contains("bpf_set_retval"), "{:?}", found.shortcomings());
         found.attached(Err("cgroup link: EPERM".to_owned()));
         assert!(!found.works());
         let said = found.shortcomings().join("\n");
-        assert!(said.contains("cgroup link: EPERM") && !said.contains("ECONNREFUSED"), "{said}");
+        assert!(said.contains("cgroup link: EPERM") && !said.contains("bpf_set_retval"), "{said}");
         found.attached(Ok(()));
         assert!(found.works());
     }

@@ -70,7 +70,7 @@ pub(super) struct Programs {
     tails: Option<OwnedFd>,
     /// Why there are no socket programs although they were asked for.
     pub(super) no_sockets: Option<ProgramsError>,
-    /// Sockets that are refused see `ECONNREFUSED`, not `EPERM`.
+    /// Programs can choose what a refused socket sees; where they cannot, they leave refusing to the packet programs.
     pub(super) names_refusals: bool,
 }
 
@@ -90,7 +90,7 @@ impl Programs {
         for map in name::MAPS.into_iter().filter(|map| *map != name::TAILS) {
             loader.map_pin_path(map, directory.join(map));
         }
-        // Without it sockets that are refused see EPERM.
+        // Kernels before 5.18 refuse programs that may come to call it.
         let helper = is_helper_supported(ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_set_retval);
         let names_refusals = helper.unwrap_or(true);
         let has_set_retval = u8::from(names_refusals);

@@ -22,7 +22,7 @@ pub(super) fn tcx(interface: &str) -> Feature {
         Ok(format!("attached to {interface}, both directions"))
     });
     Feature::tried("tcx link", Need::Datapath, outcome.map_err(|error| error.reason()))
-        .or_else("clsact filters take their place, which others can remove unnoticed")
+        .or_else("clsact filters take their place")
 }
 
 /// Whether programs attach to packets at all: a tcx link does, or else a filter on the loopback interface of a network

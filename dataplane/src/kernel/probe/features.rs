@@ -22,7 +22,7 @@ const MAPS: [(&str, MapType); 5] = [
 
 /// What is done without a feature.
 const NO_RETVAL: (&str, &str) =
-    ("bpf_set_retval in connect", "sockets that are refused see EPERM in place of ECONNREFUSED");
+    ("bpf_set_retval in connect", "sockets are refused by an answer to their packets");
 
 const HELPERS: [(&str, Need, ProgramType, BpfHelper); 9] = {
     use BpfHelper as H;
