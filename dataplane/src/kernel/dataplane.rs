@@ -9,12 +9,12 @@ use crate::plan::{Changes, Frontend, Table};
 
 /// A way of programming frontends into this node's kernel. Calls block for as long as the kernel takes.
 pub trait Dataplane: Send + fmt::Debug {
-    /// Brings the kernel to exactly `table`, whatever is there: reads what is programmed, writes the differences in one
-    /// transaction a family. Used at start, after a failure, and to repair drift. Client affinity already recorded in
+    /// Brings the kernel to exactly `table`, whatever is there: reads what is programmed, writes the differences. Used at start, after a failure, and to repair drift. Client affinity already recorded in
     /// the kernel stays where the endpoint is still eligible.
     fn restore(&mut self, table: &Table) -> Result<Applied, DataplaneError>;
 
-    /// Brings about `changes` in one transaction a family, at a cost in proportion to them. Correct only after a
+    /// Brings about `changes` at a cost in proportion to them: in one transaction a family, or (where the kernel has none)
+    /// in an order in which packets meet the old or the new frontend, and nothing in between. Correct only after a
     /// successful `restore`; after an error the caller restores.
     fn apply(&mut self, changes: &Changes) -> Result<Applied, DataplaneError>;
 
@@ -58,7 +58,7 @@ pub trait Dataplane: Send + fmt::Debug {
 pub struct Observations {
     /// How often something happened to a packet or a socket.
     pub events: Vec<EventCount>,
-    /// Tables of fixed size in the kernel: name, entries, and how many there may be.
+    /// Tables of fixed size in the kernel whose entries are known without a walk: name, entries, and how many there may be.
     pub occupancy: Vec<(&'static str, u64, u64)>,
     /// Frontends that there is no room for, by the table that is full; tables that are not full are there with 0.
     pub left_out: Vec<(&'static str, u64)>,
