@@ -214,7 +214,7 @@ impl Observer {
         }
     }
 
-    /// Tells about what does not work on this node and worked, or was not known, at the last full sync.
+    /// Tells about what does not work on this node and worked, or was not known, when this was last asked.
     fn shortcomings(&mut self, engine: &Engine) {
         let found = engine.shortcomings();
         self.metrics.set_shortcomings(found.len());
@@ -262,6 +262,7 @@ impl Observer {
         }
         self.metrics.set_programmed(&engine.programmed());
         self.metrics.set_observations(&engine.observations());
+        self.shortcomings(engine);
         let now = Instant::now();
         for kind in self.watches.in_use() {
             let status = self.watches.kind(kind);
