@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use shunt::kernel::Dataplane as _;
 use shunt::kernel::ebpf::{self, Attaching, Ebpf, Settings};
 
-use crate::fixtures::{dataplane, in_namespace, links, run, settings, within};
+use crate::fixtures::{dataplane, in_namespace, index_of, links, run, settings, within};
 use crate::network::{VIP, ask, backend, pod, table};
-use crate::others::Other;
+use crate::others::{Other, crowd};
 
 fn with_filters(bpffs: &std::path::Path) -> Ebpf {
     let attaching = Attaching { only_filters: true, ..Attaching::default() };
@@ -44,6 +44,22 @@ fn filters_serve_as_links_do_beside_those_of_others() {
         let left = filters("client");
         assert!(left.contains(Other::NAME) && !left.contains("shunt_ingress"), "{left}");
         assert!(ask(&client, VIP).is_err());
+    });
+}
+
+#[test]
+fn where_there_is_no_room_for_a_link_there_is_for_a_filter() {
+    in_namespace(|bpffs| {
+        let _backend = backend();
+        let client = pod("client", "10.1.0");
+        let _crowd = crowd("client");
+        let mut dataplane = dataplane(bpffs);
+        dataplane.restore(&table(true)).unwrap();
+        assert!(filters("client").contains("shunt_ingress"));
+        let at_client = format!("ingress-{}", index_of("client"));
+        assert!(!links(bpffs).contains(&at_client) && !links(bpffs).is_empty(), "{:?}", links(bpffs));
+        assert_eq!(ask(&client, VIP).unwrap(), "10.1.0.2");
+        assert_eq!(dataplane.audit(&table(true)).unwrap(), 0);
     });
 }
 

@@ -8,6 +8,8 @@ use shunt_abi::clock::ClockReading;
 use shunt_abi::name;
 
 static OBJECT: &[u8] = include_bytes_aligned!(env!("SHUNT_DATAPATH_OBJECT_PATH"));
+/// Its maps are small.
+static SMALL_OBJECT: &[u8] = include_bytes_aligned!(env!("SHUNT_PROBE_OBJECT_PATH"));
 
 /// A program that somebody else has attached, at both hooks of interfaces.
 pub(crate) struct Other {
@@ -64,4 +66,20 @@ impl Other {
 pub(crate) fn programs(interface: &str, kind: TcAttachType) -> Vec<String> {
     let (_, programs) = SchedClassifier::query_tcx(interface, kind).unwrap();
     programs.iter().map(|program| program.name_as_str().unwrap().to_owned()).collect()
+}
+
+/// As many programs as the kernel takes at one place, for what enters by an interface.
+pub(crate) fn crowd(interface: &str) -> Vec<Ebpf> {
+    let one = || {
+        let mut object = Ebpf::load(SMALL_OBJECT).unwrap();
+        let program = object.program_mut(shunt_abi::probe::PACKET_PROGRAM).unwrap();
+        let program: &mut SchedClassifier = program.try_into().unwrap();
+        program.load().unwrap();
+        let last = TcAttachOptions::TcxOrder(LinkOrder::last());
+        program.attach_with_options(interface, TcAttachType::Ingress, last).map(|_| object)
+    };
+    let crowd: Vec<Ebpf> = std::iter::repeat_with(one).map_while(Result::ok).take(100).collect();
+    // `BPF_MPROG_MAX` is 64.
+    assert!((60..=64).contains(&crowd.len()), "{}", crowd.len());
+    crowd
 }

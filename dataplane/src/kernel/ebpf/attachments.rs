@@ -3,8 +3,8 @@
 //! An interface has them by links (tcx), which nobody removes by accident. To make a link costs the kernel 15 ms, during
 //! which nobody else may configure interfaces; so when many interfaces appear at once they get classic filters, which cost
 //! next to nothing, and links later, one after the other ([`Attachments::settle_one`]). A packet that meets the programs
-//! twice in between is translated once: what is translated is no frontend's any more. Without tcx in the kernel, or if the
-//! operator wants it, it stays with filters.
+//! twice in between is translated once: what is translated is no frontend's any more. Without tcx in the kernel, where a
+//! link is refused, or if the operator wants it, it stays with filters.
 //!
 //! Filters need a clsact qdisc. While one comes or goes, the kernel drops what the interface sends (`qdisc_graft`
 //! deactivates it). So interfaces that were there before the agent, and carry traffic, get links however long that takes,
@@ -177,7 +177,7 @@ impl Attachments {
                     tracing::info!("this kernel has no tcx; using classic filters");
                     self.has_links = false;
                 }
-                Err(error) => return Err(error),
+                Err(refusal) => return self.filter_instead(index, refusal),
             }
         }
         match self.filter(index) {
@@ -187,6 +187,16 @@ impl Attachments {
             Err(_) if self.has_links => self.link(index).map(|()| By::Links),
             Err(error) => Err(error),
         }
+    }
+
+    /// Links were refused, perhaps because there is no room for one more program: filters have places of their own.
+    fn filter_instead(&mut self, index: u32, refusal: AttachError) -> Result<By, AttachError> {
+        if self.filter(index).is_err() {
+            // Most likely the interface is gone, which the refusal says as well.
+            return Err(refusal);
+        }
+        tracing::warn!(index, "classic filters take the place of links: {}", words(&refusal));
+        self.unlink(index).map(|()| By::FiltersOnly)
     }
 
     fn link(&mut self, index: u32) -> Result<(), AttachError> {
