@@ -13,6 +13,7 @@ use shunt_abi::{
 };
 
 use crate::{
+    conflicts,
     forms::icmp_error,
     fragments::fragments,
     packet::{ACK, Packet, SYN, TCP, UDP},
@@ -224,10 +225,21 @@ fn out_of_range(world: &mut World, case: &Case) -> (Vec<u8>, Outcome) {
     enter(world, &Packet::tcp(case.client, case.frontend, SYN))
 }
 
-fn conflict(world: &mut World, case: &Case) -> (Vec<u8>, Outcome) {
+fn remapped(world: &mut World, case: &Case) -> (Vec<u8>, Outcome) {
     syn_and_ack(world, case);
     world.service(case.other_frontend, TCP, &[case.backend]);
     enter(world, &Packet::tcp(case.client, case.other_frontend, SYN))
+}
+
+/// Every port that the backend might see is taken.
+fn conflict(world: &mut World, case: &Case) -> (Vec<u8>, Outcome) {
+    world.service(case.frontend, TCP, &[case.backend]);
+    world.service(case.other_frontend, TCP, &[case.backend]);
+    for client in conflicts::privileged_ports(case.client) {
+        world.ingress(&Packet::tcp(&client, case.frontend, SYN));
+    }
+    let client = case.client.replace(":40000", ":700");
+    enter(world, &Packet::tcp(&client, case.other_frontend, SYN))
 }
 
 fn names_nobody(world: &mut World, case: &Case) -> (Vec<u8>, Outcome) {
@@ -260,6 +272,7 @@ const PROVOCATIONS: &[(Counter, Kind, Provocation)] = &[
     (Counter::FlowEstablished, Kind::Translated, syn_and_ack),
     (Counter::FlowsFull, Kind::Translated, syn_and_ack),
     (Counter::FlowMoved, Kind::Translated, moved),
+    (Counter::FlowRemapped, Kind::Translated, remapped),
     (Counter::MidstreamLeft, Kind::Untouched, midstream),
     (Counter::OtherHost, Kind::Untouched, other_host),
     (Counter::Masqueraded, Kind::Marked, masqueraded),

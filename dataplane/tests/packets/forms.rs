@@ -118,7 +118,7 @@ fn icmp_pseudo_header(bytes: &[u8], length: usize) -> Vec<u8> {
 }
 
 /// Checks all checksums of an ICMP error; its addresses and those and the ports of what it quotes.
-fn read_icmp_error(bytes: &[u8]) -> (String, String, String, String) {
+pub(crate) fn read_icmp_error(bytes: &[u8]) -> (String, String, String, String) {
     let v4 = bytes[12..14] == [8, 0];
     let address = |at: usize| {
         if v4 {
@@ -147,7 +147,7 @@ fn read_icmp_error(bytes: &[u8]) -> (String, String, String, String) {
 }
 
 /// The address of a socket, bare and as in a socket.
-fn host(socket: &str) -> (String, String) {
+pub(crate) fn host(socket: &str) -> (String, String) {
     let bracketed = socket.rsplit_once(':').unwrap().0.to_owned();
     (bracketed.trim_matches(['[', ']']).to_owned(), bracketed)
 }

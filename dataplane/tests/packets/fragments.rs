@@ -155,7 +155,7 @@ fn fragments_of_others_are_left_alone() {
 }
 
 /// What becomes of fragments, which must all go on, and of the packet that they make.
-fn pass(world: &mut World, program: &str, parts: &[Vec<u8>], like: &Packet) -> Packet {
+pub(crate) fn pass(world: &mut World, program: &str, parts: &[Vec<u8>], like: &Packet) -> Packet {
     let outcomes: Vec<_> = parts.iter().map(|part| world.run(program, part, FORWARDED)).collect();
     assert!(outcomes.iter().all(|outcome| outcome.verdict == NEXT), "{outcomes:02x?}");
     let parts: Vec<_> = outcomes.into_iter().map(|outcome| outcome.bytes).collect();

@@ -11,6 +11,7 @@
 
 mod checksums;
 mod choosing;
+mod conflicts;
 mod counting;
 mod coverage;
 mod flows;

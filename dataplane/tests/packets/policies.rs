@@ -277,22 +277,3 @@ fn a_backend_that_is_its_own_client_reaches_itself_from_another_address() {
         assert_eq!(world.halves(), (2, 0));
     }
 }
-
-#[test]
-fn two_frontends_of_one_backend_and_one_client_port_do_not_mix_their_replies() {
-    for [client, _, frontend, backend, other_backend] in FAMILIES {
-        let other = frontend.replace(":80", ":81");
-        let mut world = World::new();
-        world.service(frontend, TCP, &[backend]);
-        world.ingress(&Packet::tcp(client, frontend, SYN));
-        world.ingress(&Packet::tcp(client, frontend, ACK));
-        // The same backend is the only one: this connection cannot be.
-        world.service(&other, TCP, &[backend]);
-        assert_eq!(world.ingress(&Packet::tcp(client, &other, SYN)).verdict, DROP);
-        assert_eq!(world.counts()["drop_conflict"], 1);
-        // There is another one.
-        world.service(&other, TCP, &[backend, other_backend]);
-        let outcome = world.ingress(&Packet::tcp(client, &other, SYN));
-        assert_eq!(outcome.packet().destination, other_backend.parse().unwrap());
-    }
-}

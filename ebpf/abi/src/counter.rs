@@ -50,6 +50,8 @@ counters! {
     FlowsFull = "flows_full", false;
     /// A flow left a backend that is gone.
     FlowMoved = "flow_moved", false;
+    /// A flow got another client port towards its backend: another flow has the client's own.
+    FlowRemapped = "flow_remapped", false;
     /// A packet in the middle of a connection that no entry knows was left alone.
     MidstreamLeft = "midstream_left", false;
     /// A frame for another host was left alone.
@@ -88,7 +90,7 @@ counters! {
     DropUnallocated = "drop_unallocated", true;
     /// A fragment whose first one was not seen, or was dropped.
     DropFragment = "drop_fragment", true;
-    /// Another flow has the same client, client port and backend.
+    /// Other flows have the same client and backend with every client port that was tried.
     DropConflict = "drop_conflict", true;
     /// The pool names a backend that is not there.
     DropNoBackend = "drop_no_backend", true;

@@ -3,6 +3,9 @@
 //! *Forward*: client -> frontend, the value names the backend. *Reverse*: backend -> client, the value names the
 //! frontend. From the key and value of one half follows the key of the other ([`FlowKey4::other_half`]).
 //!
+//! Where another flow of the client, through another frontend, has the way back already, backends see the client with
+//! another port than its own ([`REMAPPED`]).
+//!
 //! New flows are in the *opening* maps, which evict the least recently used. A TCP flow moves to the *flows* maps,
 //! which evict nothing, with the client's first segment without SYN; others with the client's second packet. The
 //! agent collects what is over or idle, both halves together.
@@ -84,10 +87,15 @@ pub struct FlowValue4 {
     pub last_seen: u32,
     /// [`HOST_CLIENT`]: interface by which the client's packets would have left.
     pub interface: u32,
+    /// [`REMAPPED`]: forward: the client's port as the backend sees it; reverse: the client's own. Network order.
+    pub client_port: u16,
+    /// Zero.
+    pub pad: u16,
 }
 
-assert_layout!(FlowValue4, size 28,
+assert_layout!(FlowValue4, size 32,
     address @ 0, port @ 4, flags @ 6, backend @ 8, generation @ 12, service @ 16, last_seen @ 20, interface @ 24,
+    client_port @ 28, pad @ 30,
 );
 
 /// What happens to packets of one direction of an IPv6 flow.
@@ -110,10 +118,15 @@ pub struct FlowValue6 {
     pub last_seen: u32,
     /// [`HOST_CLIENT`]: interface by which the client's packets would have left.
     pub interface: u32,
+    /// [`REMAPPED`]: forward: the client's port as the backend sees it; reverse: the client's own. Network order.
+    pub client_port: u16,
+    /// Zero.
+    pub pad: u16,
 }
 
-assert_layout!(FlowValue6, size 40,
+assert_layout!(FlowValue6, size 44,
     address @ 0, port @ 16, flags @ 18, backend @ 20, generation @ 24, service @ 28, last_seen @ 32, interface @ 36,
+    client_port @ 40, pad @ 42,
 );
 
 /// A FIN (SCTP: SHUTDOWN) was seen in this direction. Over when both halves have it.
@@ -132,6 +145,8 @@ pub const HAIRPIN: u16 = 1 << 4;
 pub const SEEN_AGAIN: u16 = 1 << 5;
 /// The backend is an address of this node itself.
 pub const HOST_BACKEND: u16 = 1 << 6;
+/// The backend sees another client port than the client's own, which another flow has: the reverse half's key has it.
+pub const REMAPPED: u16 = 1 << 7;
 
 /// The half of a flow that both families describe alike.
 macro_rules! halves {
@@ -141,7 +156,7 @@ macro_rules! halves {
             #[must_use]
             pub fn other_half(&self, value: &$value, hairpin: $address) -> Self {
                 let hairpinned = value.flags & HAIRPIN != 0;
-                let (client, client_port, direction) = match self.direction {
+                let (client, own_port, direction) = match self.direction {
                     FORWARD => (if hairpinned { hairpin } else { self.source }, self.source_port, REVERSE),
                     _ => (
                         if hairpinned { self.source } else { self.destination },
@@ -149,6 +164,7 @@ macro_rules! halves {
                         FORWARD,
                     ),
                 };
+                let client_port = if value.flags & REMAPPED == 0 { own_port } else { value.client_port };
                 let (source, source_port, destination, destination_port) = match self.direction {
                     FORWARD => (value.address, value.port, client, client_port),
                     _ => (client, client_port, value.address, value.port),
@@ -175,7 +191,7 @@ mod tests {
 
     #[test]
     fn each_half_leads_to_the_other() {
-        for flags in [0, HAIRPIN] {
+        for flags in [0, HAIRPIN, REMAPPED, HAIRPIN | REMAPPED] {
             let key = FlowKey4 {
                 source: 1,
                 destination: 2,
@@ -186,15 +202,19 @@ mod tests {
                 pad: 0,
             };
             // A backend that is its own client has the client's address.
-            let backend = if flags == HAIRPIN { 1 } else { 5 };
-            let forward = FlowValue4 { address: backend, port: 6, flags, ..FlowValue4::default() };
+            let is_itself = flags & HAIRPIN != 0;
+            let backend = if is_itself { 1 } else { 5 };
+            let remapped = if flags & REMAPPED == 0 { 0 } else { 7 };
+            let value = FlowValue4 { flags, ..FlowValue4::default() };
+            let forward = FlowValue4 { address: backend, port: 6, client_port: remapped, ..value };
             let other = key.other_half(&forward, 9);
             assert_eq!((other.source, other.source_port, other.direction), (backend, 6, REVERSE));
             assert_eq!(
                 (other.destination, other.destination_port),
-                (if flags == HAIRPIN { 9 } else { 1 }, 3)
+                (if is_itself { 9 } else { 1 }, if remapped == 0 { 3 } else { remapped })
             );
-            let reverse = FlowValue4 { address: 2, port: 4, flags, ..FlowValue4::default() };
+            let own = if remapped == 0 { 0 } else { 3 };
+            let reverse = FlowValue4 { address: 2, port: 4, client_port: own, ..value };
             assert_eq!(other.other_half(&reverse, 9), key);
         }
     }

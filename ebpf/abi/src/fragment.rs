@@ -58,7 +58,7 @@ pub struct FragmentValue4 {
     pub source: u32,
     /// Destination, network order.
     pub destination: u32,
-    /// Of [`crate::flow`]: `MASQUERADED`, `HOST_CLIENT`, `HAIRPIN`, `HOST_BACKEND`; or [`DROPPED`].
+    /// Of [`crate::flow`]: `MASQUERADED`, `HOST_CLIENT`, `HAIRPIN`, `HOST_BACKEND`, `REMAPPED`; or [`DROPPED`].
     pub flags: u32,
     /// The Service port, for its counters.
     pub service: u32,

@@ -112,6 +112,7 @@ pub(crate) struct Flow<F: Family> {
     pub(crate) service: u32,
     pub(crate) last_seen: u32,
     pub(crate) interface: u32,
+    pub(crate) client_port: u16,
 }
 
 /// What becomes of a first fragment, about to be stored.
@@ -134,8 +135,11 @@ pub(crate) trait FlowValue<A> {
     fn service(&self) -> u32;
     fn last_seen(&self) -> u32;
     fn interface(&self) -> u32;
+    fn client_port(&self) -> u16;
     /// Notes a packet: the tick it came in and what it says of the flow.
     fn touch(&mut self, tick: u32, flags: u16);
+    /// Gives the backend another client port to see, network order.
+    fn remap(&mut self, port: u16);
 }
 
 /// What became of a first fragment, in its map.
@@ -184,6 +188,10 @@ macro_rules! values {
                 self.interface
             }
             #[inline]
+            fn client_port(&self) -> u16 {
+                self.client_port
+            }
+            #[inline]
             fn touch(&mut self, tick: u32, flags: u16) {
                 // Written only when it changes: both ends of a busy flow may be on different CPUs.
                 if self.last_seen != tick {
@@ -192,6 +200,11 @@ macro_rules! values {
                 if self.flags & flags != flags {
                     self.flags |= flags;
                 }
+            }
+            #[inline]
+            fn remap(&mut self, port: u16) {
+                self.flags |= shunt_abi::flow::REMAPPED;
+                self.client_port = port;
             }
         }
 
@@ -227,6 +240,12 @@ values!([u32; 4], shunt_abi::flow::FlowValue6, shunt_abi::fragment::FragmentValu
 fn known<F: Family>(role: Role, address: F::Address, port: u16, protocol: u8) -> bool {
     let bit = F::bit(role, address, port, protocol);
     KNOWN.get(bit.word).is_some_and(|word| word & bit.mask != 0)
+}
+
+/// Whether an address and port (network order) may be a frontend's.
+#[inline]
+pub(crate) fn may_be_frontend<F: Family>(address: F::Address, port: u16, protocol: u8) -> bool {
+    known::<F>(Role::Frontend, address, port, protocol)
 }
 
 /// Whether the packet may be to a frontend.

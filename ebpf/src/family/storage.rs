@@ -43,6 +43,8 @@ macro_rules! storage {
                 service: flow.service,
                 last_seen: flow.last_seen,
                 interface: flow.interface,
+                client_port: flow.client_port,
+                pad: 0,
             }
         }
 

@@ -6,12 +6,12 @@ use shunt_abi::{
     backend,
     config::{ADOPT_MIDSTREAM, Config, MASQUERADES4, MASQUERADES6},
     counter::Counter,
-    flow::{FINISHED, FORWARD, HAIRPIN, HOST_BACKEND, HOST_CLIENT, MASQUERADED, RESET, REVERSE},
+    flow::{HAIRPIN, HOST_BACKEND, HOST_CLIENT, MASQUERADED, REMAPPED, REVERSE},
     frontend::{FrontendValue, INTERNAL, MASQUERADE_ALL, MASQUERADE_REMOTE, RANGES, SOCKET_ONLY},
 };
 
 use super::{
-    Decision, Hook, Work, client, opening,
+    Decision, Hook, Work, client, conflict, opening,
     pick::{self, Picked, Pool},
     segment,
     work::{self, Client},
@@ -22,9 +22,6 @@ use crate::{
     log, maps,
     packet::Skb,
 };
-
-/// Backends that are tried while another flow of the same client holds the way back.
-const ATTEMPTS: u32 = 4;
 
 /// A packet to what may be a frontend, of no flow at all. With [`Decision::Translate`], the notes hold the flow it
 /// begins.
@@ -110,39 +107,19 @@ fn choose_and_store<F: Family>(skb: Skb, work: &mut Work<F>, frontend: &Frontend
     let Some(picked) = last.or_else(|| work.pool.at(hash, 0)) else {
         return refuse(work, Some(Counter::DropNoBackend));
     };
-    if !is_free(skb, work, frontend, &picked) && !is_another_free(skb, work, frontend, hash) {
-        return refuse(work, Some(Counter::DropConflict));
-    }
-    let decision = store(work);
+    note(skb, work, frontend, &picked);
+    let stored = if conflict::is_taken(work) { None } else { store(work) };
+    let decision = stored.unwrap_or_else(|| store_elsewhere(skb, work, frontend, &picked, hash));
     if is_sticky {
         pick::remember(work);
     }
     decision
 }
 
-/// Notes a flow to one of the backends that are tried next; whether one is free.
-#[inline(never)]
-fn is_another_free<F: Family>(skb: Skb, work: &mut Work<F>, frontend: &FrontendValue, hash: u32) -> bool {
-    for attempt in 0..ATTEMPTS {
-        if let Some(picked) = work.pool.at(hash, attempt)
-            && is_that_free(skb, work, frontend, &picked)
-        {
-            return true;
-        }
-    }
-    false
-}
-
-/// [`is_free`], as a function of its own: unrolled into the loop, it would take more of the stack than there is.
-#[inline(never)]
-fn is_that_free<F: Family>(skb: Skb, work: &mut Work<F>, frontend: &FrontendValue, picked: &Picked) -> bool {
-    is_free(skb, work, frontend, picked)
-}
-
-/// Notes both halves of a flow to `picked`; whether no other flow has the way back.
+/// Notes both halves of a flow to `picked`.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "called for every new flow; the other call is rare")]
-fn is_free<F: Family>(skb: Skb, work: &mut Work<F>, frontend: &FrontendValue, picked: &Picked) -> bool {
+#[expect(clippy::inline_always, reason = "called for every new flow; the other calls are rare")]
+pub(super) fn note<F: Family>(skb: Skb, work: &mut Work<F>, frontend: &FrontendValue, picked: &Picked) {
     let address = F::from_words(&picked.backend.address);
     let is_itself = work.packet.tuple.source == address;
     work.flow = F::flow_value(&Flow {
@@ -154,9 +131,9 @@ fn is_free<F: Family>(skb: Skb, work: &mut Work<F>, frontend: &FrontendValue, pi
         service: frontend.service,
         last_seen: segment::now(),
         interface: skb.interface(),
+        client_port: 0,
     });
     opening::note_other_half(work);
-    !is_taken(work)
 }
 
 /// How packets of the flow are treated besides being translated.
@@ -177,63 +154,83 @@ fn flags(is_itself: bool, frontend: u32, backend: u16, client: Client) -> u16 {
     host_backend | if masquerade { MASQUERADED } else { 0 }
 }
 
-/// Whether another flow has the way back: the same client port, from another frontend to the same backend. Remains of
-/// one that is over are cleared away.
+/// Why a flow that has to be masqueraded cannot be: the rule is not there that masquerades what is marked. (The agent, who
+/// sees what is dropped without it, installs it.)
 #[inline]
-fn is_taken<F: Family>(work: &Work<F>) -> bool {
-    // SAFETY: the map frees its elements after a grace period, which the program's run is within.
-    let Some(present) = (unsafe { F::flows().get(&work.other_key) }) else { return false };
-    let tuple = &work.packet.tuple;
-    let same = present.address() == tuple.destination && present.port() == tuple.destination_port;
-    let is_open = present.flags() & (FINISHED | RESET) == 0 && segment::is_current(present);
-    if !same && is_open && !was_reset::<F>(work, present) {
-        return true;
+fn unmasqueraded<F: Family>(work: &Work<F>) -> Option<Counter> {
+    if work.flow.flags() & MASQUERADED == 0 {
+        return None;
     }
-    // Its own forward half, which nothing leads to any more, is left to the agent.
-    let _absent = F::flows().remove(&work.other_key);
-    false
+    let (bit, reason) = if F::VERSION == V4::VERSION {
+        (MASQUERADES4, Counter::DropUnmasqueraded4)
+    } else {
+        (MASQUERADES6, Counter::DropUnmasqueraded6)
+    };
+    let masquerades = maps::config().is_some_and(|config| config.flags & bit != 0);
+    if masquerades { None } else { Some(reason) }
 }
 
-/// Whether the client has reset the connection whose reverse half is `reverse`.
-#[inline]
-fn was_reset<F: Family>(work: &Work<F>, reverse: &F::FlowValue) -> bool {
-    let mut tuple = work.packet.tuple;
-    (tuple.destination, tuple.destination_port) = (reverse.address(), reverse.port());
-    // SAFETY: as in `is_taken`.
-    let forward = unsafe { F::flows().get(&F::flow_key(&tuple, FORWARD)) };
-    forward.is_some_and(|forward| forward.flags() & RESET != 0)
-}
-
-/// Whether the rule is there that masquerades what is marked. The agent, who sees what is dropped without it, installs it.
-#[inline]
-fn masquerades<F: Family>() -> bool {
-    let bit = if F::VERSION == V4::VERSION { MASQUERADES4 } else { MASQUERADES6 };
-    maps::config().is_some_and(|config| config.flags & bit != 0)
-}
-
-/// Stores both halves among the opening flows. (That there is no such flow yet, storing it tells.)
-#[inline]
-fn store<F: Family>(work: &mut Work<F>) -> Decision {
-    if work.flow.flags() & MASQUERADED != 0 && !masquerades::<F>() {
-        let four = F::VERSION == V4::VERSION;
-        return refuse(
-            work,
-            Some(if four { Counter::DropUnmasqueraded4 } else { Counter::DropUnmasqueraded6 }),
-        );
+/// Stores both halves among the opening flows. (That there are no such halves yet, storing them tells.) `None` if another
+/// opening flow has the way back.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "called for every new flow; the other call is rare")]
+fn store<F: Family>(work: &mut Work<F>) -> Option<Decision> {
+    if let Some(reason) = unmasqueraded(work) {
+        return Some(refuse(work, Some(reason)));
     }
     if F::opening().insert(&work.key, &work.flow, u64::from(BPF_NOEXIST)).is_err() {
         if let Some(present) = present(work) {
-            return again(work, present);
+            return Some(again(work, present));
         }
         replace(work);
     }
-    if F::opening().insert(&work.other_key, &work.other, u64::from(BPF_ANY)).is_err() {
-        count::count(Counter::FlowsFull);
+    if F::opening().insert(&work.other_key, &work.other, u64::from(BPF_NOEXIST)).is_err() && !supplant(work) {
+        return None;
     }
     count::count(if segment::is_midstream(&work.packet) { Counter::FlowAdopted } else { Counter::FlowNew });
+    if work.flow.flags() & REMAPPED != 0 {
+        count::count(Counter::FlowRemapped);
+    }
     count::flow(work.flow.service());
     log::begun(work);
-    Decision::Translate
+    Some(Decision::Translate)
+}
+
+/// Stores the reverse half where one is, if that is what remains of an earlier flow of the same client port and frontend.
+/// If not, the forward half goes too; whether both are there.
+#[inline(never)]
+fn supplant<F: Family>(work: &Work<F>) -> bool {
+    if conflict::is_opening(work) {
+        let _absent = F::opening().remove(&work.key);
+        return false;
+    }
+    put::<F>(&work.other_key, &work.other);
+    true
+}
+
+/// Stores a flow that no other is in the way of.
+#[inline(never)]
+fn store_elsewhere<F: Family>(
+    skb: Skb,
+    work: &mut Work<F>,
+    frontend: &FrontendValue,
+    picked: &Picked,
+    hash: u32,
+) -> Decision {
+    if conflict::find_free(skb, work, frontend, picked, hash)
+        && let Some(decision) = store(work)
+    {
+        return decision;
+    }
+    refuse(work, Some(Counter::DropConflict))
+}
+
+/// Stores one half, whatever is there.
+#[inline]
+fn put<F: Family>(key: &F::FlowKey, value: &F::FlowValue) {
+    if F::opening().insert(key, value, u64::from(BPF_ANY)).is_err() {
+        count::count(Counter::FlowsFull);
+    }
 }
 
 /// Puts the forward half in the place of that of a flow whose backend is gone.
@@ -245,9 +242,7 @@ fn replace<F: Family>(work: &Work<F>) {
         let other = F::other_half(&work.key, unsafe { &*old }, hairpin);
         let _absent = F::opening().remove(&other);
     }
-    if F::opening().insert(&work.key, &work.flow, u64::from(BPF_ANY)).is_err() {
-        count::count(Counter::FlowsFull);
-    }
+    put::<F>(&work.key, &work.flow);
 }
 
 /// A packet to a backend itself. If it begins a connection, then an earlier one through a frontend that had the same

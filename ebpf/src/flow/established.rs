@@ -11,7 +11,7 @@ use super::{Decision, Hook, Work, opening, segment, translate, work};
 use crate::{
     count,
     family::{Family, FlowValue},
-    packet::{Packet, Position, Side, Skb, is_beyond_checksum, rewrite_sctp_checksum},
+    packet::{Packet, Position, Skb, is_beyond_checksum, rewrite_sctp_checksum},
     programs::{self, fragment},
 };
 
@@ -80,8 +80,9 @@ pub(crate) fn consider<F: Family>(skb: Skb) -> i32 {
             return TCX_DROP;
         }
     }
-    let side = Side::Destination;
-    if rewrite_sctp_checksum(skb, &work.packet, side, work.flow.port()).is_err()
+    // SCTP comes this way always, so this is where its checksum follows all that becomes of the ports.
+    let ports = translate::ports(&work.packet, &work.flow);
+    if rewrite_sctp_checksum(skb, &work.packet, ports).is_err()
         || translate::to_backend(skb, &work.packet, &work.flow).is_err()
     {
         return count::drop(Counter::DropRewrite);
@@ -97,7 +98,7 @@ pub(crate) fn consider<F: Family>(skb: Skb) -> i32 {
 #[inline(never)]
 fn note_first<F: Family>(work: &Work<F>, mut decision: Decision) -> Decision {
     if decision == Decision::Translate
-        && is_beyond_checksum(&work.packet, Side::Destination, work.flow.port())
+        && is_beyond_checksum(&work.packet, translate::ports(&work.packet, &work.flow))
     {
         count::count(Counter::DropFragment);
         decision = Decision::Drop;

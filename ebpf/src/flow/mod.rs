@@ -2,6 +2,7 @@
 
 mod begin;
 mod client;
+mod conflict;
 mod established;
 mod opening;
 mod pick;

@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::BPF_ANY;
 use shunt_abi::{
     counter::Counter,
-    flow::{FINISHED, HAIRPIN, HOST_BACKEND, HOST_CLIENT, MASQUERADED, RESET},
+    flow::{FINISHED, HAIRPIN, HOST_BACKEND, HOST_CLIENT, MASQUERADED, REMAPPED, RESET},
 };
 
 use super::{Decision, Work, begin, segment};
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Flags that both halves of a flow have.
-const SHARED: u16 = HAIRPIN | HOST_BACKEND | HOST_CLIENT | MASQUERADED;
+const SHARED: u16 = HAIRPIN | HOST_BACKEND | HOST_CLIENT | MASQUERADED | REMAPPED;
 
 /// A packet to what may be a frontend that follows no established flow. With [`Decision::Translate`], the notes hold its
 /// flow.
@@ -93,6 +93,8 @@ pub(super) fn note_other_half<F: Family>(work: &mut Work<F>) {
         service: work.flow.service(),
         last_seen: segment::now(),
         interface: work.flow.interface(),
+        // Means nothing unless the flow is remapped.
+        client_port: if work.flow.flags() & REMAPPED == 0 { 0 } else { work.packet.tuple.source_port },
     });
 }
 

@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::tcx_action_base::TCX_NEXT;
 use shunt_abi::{
     counter::Counter,
-    flow::{HAIRPIN, HOST_CLIENT, MASQUERADED},
+    flow::{HAIRPIN, HOST_CLIENT, MASQUERADED, REMAPPED},
 };
 
 use super::{Work, redirect, work};
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Flags that ask for more than a translated destination.
-const SPECIAL: u16 = HAIRPIN | HOST_CLIENT | MASQUERADED;
+const SPECIAL: u16 = HAIRPIN | HOST_CLIENT | MASQUERADED | REMAPPED;
 
 /// Puts the backend in the place of the frontend.
 #[inline(always)]
@@ -46,6 +46,7 @@ pub(crate) fn note_special<F: Family>(work: &mut Work<F>, address: F::Address, f
         service: 0,
         last_seen: 0,
         interface: 0,
+        client_port: 0,
     });
 }
 
@@ -53,6 +54,11 @@ pub(crate) fn note_special<F: Family>(work: &mut Work<F>, address: F::Address, f
 pub(crate) fn special<F: Family>(skb: Skb) -> i32 {
     let Some(work) = work::get::<F>() else { return TCX_NEXT };
     let flow = work.flow;
+    if flow.flags() & REMAPPED != 0
+        && rewrite_ports(skb, &work.packet, Side::Source, flow.client_port()).is_err()
+    {
+        return count::drop(Counter::DropRewrite);
+    }
     work.packet = F::readdressed(&work.packet, Side::Destination, flow.address());
     if flow.flags() & HAIRPIN != 0 {
         return hairpin(skb, &work.packet);
@@ -60,11 +66,21 @@ pub(crate) fn special<F: Family>(skb: Skb) -> i32 {
     if flow.flags() & HOST_CLIENT != 0 {
         return redirect::route(skb, &work.packet);
     }
+    if flow.flags() & MASQUERADED == 0 {
+        return TCX_NEXT;
+    }
     count::count(Counter::Masqueraded);
     if let Some(config) = maps::config() {
         skb.mark(config.masquerade_mark);
     }
     TCX_NEXT
+}
+
+/// Ports, source and destination, that a packet has on its way to the backend.
+#[inline]
+pub(super) fn ports<F: Family>(packet: &Packet<F>, flow: &F::FlowValue) -> [u16; 2] {
+    let is_remapped = flow.flags() & REMAPPED != 0;
+    [if is_remapped { flow.client_port() } else { packet.tuple.source_port }, flow.port()]
 }
 
 /// A backend that is its own client gets the packet back, from an address that is not its own.

@@ -1,4 +1,4 @@
-//! SCTP's checksum, CRC32c over the whole packet, after a change of two bytes.
+//! SCTP's checksum, CRC32c over the whole packet, after a change of its first four bytes.
 //!
 //! A CRC is linear: the checksum changes by that of a packet of zeroes with the changed bits in their place. Moving
 //! bits further to the front by one bit multiplies by x modulo the polynomial, so it takes a multiplication for each
@@ -47,18 +47,18 @@ const fn multiply(a: u32, b: u32) -> u32 {
     product
 }
 
-/// Follows a change of two bytes by `bits` in the checksum of the SCTP header at `header`; `bytes` from the first of the
-/// two to the end of the packet. A checksum of 0 is left to the device (CHECKSUM_PARTIAL) and stays.
+/// Follows a change of its first four bytes by `bits` in the checksum of the SCTP header at `header`; `bytes` from there to
+/// the end of the packet. A checksum of 0 is left to the device (CHECKSUM_PARTIAL) and stays.
 #[inline(never)]
-pub(super) fn change(skb: Skb, header: u32, bits: u16, bytes: u32) -> Result<(), Fault> {
+pub(super) fn change(skb: Skb, header: u32, bits: u32, bytes: u32) -> Result<(), Fault> {
     let checksum: u32 = skb.load(header + CHECKSUM).ok_or(Fault)?;
     if checksum == 0 {
         return Ok(());
     }
-    ensure(skb.store(header + CHECKSUM, &(checksum ^ shift(u32::from(bits), bytes)), true))
+    ensure(skb.store(header + CHECKSUM, &(checksum ^ shift(bits, bytes)), true))
 }
 
-/// What a CRC changes by when the two bytes `bits` change, with `bytes` from the first of them to the end.
+/// What a CRC changes by when the four bytes `bits` change, with `bytes` from the first of them to the end.
 fn shift(bits: u32, bytes: u32) -> u32 {
     // The register holds the message's bits first one lowest, and takes one step for each bit from there to the end.
     let (mut value, mut length) = (bits, bytes);

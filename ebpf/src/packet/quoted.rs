@@ -56,17 +56,29 @@ pub(crate) fn rewrite<F: Family>(
     side: Side,
     to: (F::Address, u16),
 ) -> Result<(), Fault> {
-    let (old, offset) = match side {
-        Side::Source => (quoted.tuple.source_port, 0),
-        Side::Destination => (quoted.tuple.destination_port, 2),
-    };
     let (address, port) = to;
-    let ports = difference(&[u32::from(old)], &[u32::from(port)]);
-    ensure(skb.store(quoted.transport + offset, &port, false))?;
-    ensure(skb.add_to_checksum(error.transport + CHECKSUM, ports, 0))?;
+    rewrite_port(skb, error, quoted, side, port)?;
     let addresses = F::rewrite_quoted_address(skb, quoted, side, address)?;
     if addresses == 0 {
         return Ok(());
     }
     ensure(skb.add_to_checksum(error.transport + CHECKSUM, addresses, 0))
+}
+
+/// Replaces the port of one side of the quoted packet.
+#[inline]
+pub(crate) fn rewrite_port<F: Family>(
+    skb: Skb,
+    error: &Packet<F>,
+    quoted: &Packet<F>,
+    side: Side,
+    port: u16,
+) -> Result<(), Fault> {
+    let (old, offset) = match side {
+        Side::Source => (quoted.tuple.source_port, 0),
+        Side::Destination => (quoted.tuple.destination_port, 2),
+    };
+    let ports = difference(&[u32::from(old)], &[u32::from(port)]);
+    ensure(skb.store(quoted.transport + offset, &port, false))?;
+    ensure(skb.add_to_checksum(error.transport + CHECKSUM, ports, 0))
 }

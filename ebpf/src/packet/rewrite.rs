@@ -68,41 +68,40 @@ pub(crate) fn rewrite_ports<F: Family>(
     change_port(skb, packet, offset, [old, port])
 }
 
-/// Whether a change of the port of one side cannot be followed in the checksum: SCTP's is in the first fragment and
-/// depends on how many bytes the others have.
+/// Whether a change to these ports, source and destination, cannot be followed in the checksum: SCTP's is in the first
+/// fragment and depends on how many bytes the others have.
 #[inline]
-pub(crate) fn is_beyond_checksum<F: Family>(packet: &Packet<F>, side: Side, port: u16) -> bool {
-    let old = match side {
-        Side::Source => packet.tuple.source_port,
-        Side::Destination => packet.tuple.destination_port,
-    };
-    packet.position == Position::First && packet.tuple.protocol == SCTP && old != port
+pub(crate) fn is_beyond_checksum<F: Family>(packet: &Packet<F>, ports: [u16; 2]) -> bool {
+    packet.position == Position::First && packet.tuple.protocol == SCTP && changed_bits(packet, ports) != 0
 }
 
-/// Follows a change of the port of one side in SCTP's checksum; nothing for other protocols. Not for the hot path:
-/// verifiers take their time over it.
+/// Follows a change to these ports, source and destination, in SCTP's checksum; nothing for other protocols. Not for the
+/// hot path: verifiers take their time over it.
 #[inline]
 pub(crate) fn rewrite_sctp_checksum<F: Family>(
     skb: Skb,
     packet: &Packet<F>,
-    side: Side,
-    port: u16,
+    ports: [u16; 2],
 ) -> Result<(), Fault> {
-    if packet.tuple.protocol == SCTP { follow_in_crc(skb, packet, side, port) } else { Ok(()) }
+    if packet.tuple.protocol != SCTP {
+        return Ok(());
+    }
+    let bits = changed_bits(packet, ports);
+    if bits == 0 { Ok(()) } else { follow_in_crc(skb, packet, bits) }
+}
+
+/// Bits of the packet's first four bytes that differ from these ports, as they are in memory.
+#[inline]
+fn changed_bits<F: Family>(packet: &Packet<F>, [source, destination]: [u16; 2]) -> u32 {
+    let tuple = &packet.tuple;
+    u32::from(tuple.source_port ^ source) | u32::from(tuple.destination_port ^ destination) << 16
 }
 
 #[inline(never)]
-fn follow_in_crc<F: Family>(skb: Skb, packet: &Packet<F>, side: Side, port: u16) -> Result<(), Fault> {
-    let (old, offset) = match side {
-        Side::Source => (packet.tuple.source_port, 0),
-        Side::Destination => (packet.tuple.destination_port, 2),
-    };
-    if old == port {
-        return Ok(());
-    }
+fn follow_in_crc<F: Family>(skb: Skb, packet: &Packet<F>, bits: u32) -> Result<(), Fault> {
     // Frames may be padded behind the IP packet.
-    let bytes = F::end(skb, packet).ok_or(Fault)?.wrapping_sub(packet.transport + offset);
-    super::crc32c::change(skb, packet.transport, old ^ port, bytes)
+    let bytes = F::end(skb, packet).ok_or(Fault)?.wrapping_sub(packet.transport);
+    super::crc32c::change(skb, packet.transport, bits, bytes)
 }
 
 #[inline]

@@ -4,7 +4,7 @@
 use aya_ebpf::bindings::tcx_action_base::TCX_NEXT;
 use shunt_abi::{
     counter::Counter,
-    flow::{FORWARD, HAIRPIN, HOST_CLIENT, REVERSE},
+    flow::{FORWARD, HAIRPIN, HOST_CLIENT, REMAPPED, REVERSE},
 };
 
 use crate::{
@@ -70,6 +70,7 @@ fn to_backend<F: Family>(skb: Skb, work: &Work<F>, flow: &F::FlowValue) -> Resul
         return Ok(());
     }
     quoted::rewrite(skb, &work.packet, &work.quoted, Side::Source, (flow.address(), flow.port()))?;
+    rewrite_client_port(skb, work, Side::Destination, flow)?;
     rewrite_outer(skb, &work.packet, Side::Destination, flow.address())
 }
 
@@ -77,10 +78,25 @@ fn to_backend<F: Family>(skb: Skb, work: &Work<F>, flow: &F::FlowValue) -> Resul
 #[inline(never)]
 fn to_client<F: Family>(skb: Skb, work: &Work<F>, flow: &F::FlowValue) -> Result<(), Fault> {
     quoted::rewrite(skb, &work.packet, &work.quoted, Side::Destination, (flow.address(), flow.port()))?;
+    rewrite_client_port(skb, work, Side::Source, flow)?;
     if work.packet.tuple.source != work.quoted.tuple.destination {
         return Ok(());
     }
     rewrite_outer(skb, &work.packet, Side::Source, flow.address())
+}
+
+/// The receiver knows the client, which is `side` of the quoted packet, by another port.
+#[inline]
+fn rewrite_client_port<F: Family>(
+    skb: Skb,
+    work: &Work<F>,
+    side: Side,
+    flow: &F::FlowValue,
+) -> Result<(), Fault> {
+    if flow.flags() & REMAPPED == 0 {
+        return Ok(());
+    }
+    quoted::rewrite_port(skb, &work.packet, &work.quoted, side, flow.client_port())
 }
 
 #[inline]

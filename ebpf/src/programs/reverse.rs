@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::tcx_action_base::TCX_NEXT;
 use shunt_abi::{
     counter::Counter,
-    flow::{HAIRPIN, HOST_CLIENT},
+    flow::{HAIRPIN, HOST_CLIENT, REMAPPED},
 };
 
 use super::fragment;
@@ -31,11 +31,33 @@ pub(super) fn to_client<F: Family>(skb: Skb, packet: &Packet<F>) -> Option<i32> 
     if translate(skb, packet, flow).is_err() {
         return Some(count::drop(Counter::DropRewrite));
     }
+    if flow.flags() & (HOST_CLIENT | REMAPPED) == 0 {
+        return Some(TCX_NEXT);
+    }
+    if restore_port(skb, packet, flow).is_err() {
+        return Some(count::drop(Counter::DropRewrite));
+    }
     // Client and backend are both this node: conntrack, which knows the packet by its old source, is to look again.
     if flow.flags() & HOST_CLIENT != 0 {
         return Some(flow::deliver_to_host(skb, packet.network, flow.interface()));
     }
     Some(TCX_NEXT)
+}
+
+/// The client gets the packet at its own port, whatever port the backend sees.
+#[inline]
+fn restore_port<F: Family>(skb: Skb, packet: &Packet<F>, flow: &F::FlowValue) -> Result<(), Fault> {
+    if flow.flags() & REMAPPED == 0 {
+        return Ok(());
+    }
+    rewrite_ports(skb, packet, Side::Destination, flow.client_port())
+}
+
+/// Ports, source and destination, that a packet of a backend has on its way to the client.
+#[inline]
+pub(super) fn ports<F: Family>(packet: &Packet<F>, flow: &F::FlowValue) -> [u16; 2] {
+    let is_remapped = flow.flags() & REMAPPED != 0;
+    [flow.port(), if is_remapped { flow.client_port() } else { packet.tuple.destination_port }]
 }
 
 /// A packet of a backend to this host or to the address that stands for itself.
@@ -45,13 +67,15 @@ pub(crate) fn to_host_or_itself<F: Family>(skb: Skb) -> i32 {
     if flow.flags() & (HOST_CLIENT | HAIRPIN) == 0 {
         return TCX_NEXT;
     }
-    let is_translated = !is_beyond_checksum(&work.packet, Side::Source, flow.port());
+    let ports = ports(&work.packet, flow);
+    let is_translated = !is_beyond_checksum(&work.packet, ports);
     fragment::remember_reply(work, flow, is_translated);
     if !is_translated {
         return count::drop(Counter::DropFragment);
     }
-    if rewrite_sctp_checksum(skb, &work.packet, Side::Source, flow.port()).is_err()
+    if rewrite_sctp_checksum(skb, &work.packet, ports).is_err()
         || translate(skb, &work.packet, flow).is_err()
+        || restore_port(skb, &work.packet, flow).is_err()
     {
         return count::drop(Counter::DropRewrite);
     }

@@ -10,10 +10,10 @@ use shunt_abi::{
 use super::{continue_in, fragment, icmp, reverse};
 use crate::{
     count,
-    family::{self, Family, FlowValue},
+    family::{self, Family},
     flow::{self, Hook, Work},
     maps,
-    packet::{Position, Side, Skb, is_beyond_checksum, rewrite_sctp_checksum},
+    packet::{Position, Skb, is_beyond_checksum, rewrite_sctp_checksum},
 };
 
 /// A fragment or ICMP message that enters.
@@ -78,12 +78,13 @@ pub(crate) fn egress<F: Family>(skb: Skb) -> i32 {
 #[inline]
 fn first_reply<F: Family>(skb: Skb, work: &mut Work<F>) -> Option<i32> {
     let flow = flow::find::<F>(&F::flow_key(&work.packet.tuple, REVERSE))?;
-    let is_translated = !is_beyond_checksum(&work.packet, Side::Source, flow.port());
+    let ports = reverse::ports(&work.packet, flow);
+    let is_translated = !is_beyond_checksum(&work.packet, ports);
     fragment::remember_reply(work, flow, is_translated);
     if !is_translated {
         return Some(count::drop(Counter::DropFragment));
     }
-    if rewrite_sctp_checksum(skb, &work.packet, Side::Source, flow.port()).is_err() {
+    if rewrite_sctp_checksum(skb, &work.packet, ports).is_err() {
         return Some(count::drop(Counter::DropRewrite));
     }
     reverse::to_client(skb, &work.packet)

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde_json::{Value, json};
 use shunt_tests::lab::{Dial, Host, Protocol, http_get, write_sysctls};
-use shunt_tests::stage::{Endpoint, Slice, Stage, endpoints_of, service};
+use shunt_tests::stage::{Endpoint, Slice, Stage, StageNode, endpoints_of, service};
 use shunt_tests::{Mode, in_each_mode};
 
 use super::at;
@@ -104,14 +104,25 @@ fn assert_reaches(stage: &Stage, who: &str, host: &Host, published: Published, b
     }
 }
 
-/// What the agent of node-a counts of packets that it dropped.
+/// What the agents count of packets that they dropped.
 fn drops(stage: &Stage) -> String {
-    let node = stage.node(0).expect("a node").machine();
+    let nodes = (0..stage.nodes()).map(|number| stage.node(number).expect("a node"));
+    nodes.map(drops_of).collect::<Vec<_>>().join("\n")
+}
+
+fn drops_of(node: &StageNode) -> String {
     let patience = std::time::Duration::from_secs(2);
-    let answer = node.worker().run(http_get(None, at("127.0.0.1:10249"), "/metrics".to_owned(), patience));
-    let body = answer.expect("asks").map(|answer| answer.body).unwrap_or_default();
+    let metrics = http_get(None, at("127.0.0.1:10249"), "/metrics".to_owned(), patience);
+    let answer = node.machine().worker().run(metrics).expect("asks");
+    let body = answer
+        .map_or_else(|error| format!("no metrics, for want of an answer: {error:?}"), |answer| answer.body);
     let counted = |line: &&str| line.contains("drop") && !line.starts_with('#') && !line.ends_with(" 0");
-    body.lines().filter(counted).collect::<Vec<_>>().join("\n")
+    let lines: Vec<_> = body.lines().filter(counted).collect();
+    format!(
+        "{}: {}",
+        node.name(),
+        if lines.is_empty() { "nothing dropped".to_owned() } else { lines.join("\n") }
+    )
 }
 
 fn assert_everybody_reaches_everything(stage: &Stage) {

@@ -58,9 +58,7 @@ impl Pace {
 
     /// Seconds between two ticks, at least; `None` while the pace is not known.
     fn seconds(&self, from: u32, to: u32) -> Option<u64> {
-        let elapsed = to.wrapping_sub(from);
-        // A packet may have come since the clock was read.
-        let elapsed = if elapsed > u32::MAX / 2 { 0 } else { u64::from(elapsed.saturating_sub(1)) };
+        let elapsed = u64::from(ticks(from, to).saturating_sub(1));
         (elapsed << shunt_abi::clock::JIFFIES_SHIFT).checked_div(self.jiffies)
     }
 
@@ -68,6 +66,12 @@ impl Pace {
     pub(super) const fn is_known(&self) -> bool {
         self.jiffies > 0
     }
+}
+
+/// Ticks between two of them. A packet may have come since the clock was read: 0.
+const fn ticks(from: u32, to: u32) -> u32 {
+    let elapsed = to.wrapping_sub(from);
+    if elapsed > u32::MAX / 2 { 0 } else { elapsed }
 }
 
 /// One half of a flow, both families alike.
@@ -172,14 +176,18 @@ impl Collector<'_> {
         let other = key.other(value, self.config);
         if let Some(twin) = map.get(&other)? {
             let (twin_flags, twin_seen) = K::state(&twin);
-            let latest =
-                if self.now.wrapping_sub(seen) < self.now.wrapping_sub(twin_seen) { seen } else { twin_seen };
+            let latest = self.latest(seen, twin_seen);
             if !self.is_over(stage, key.protocol(), (flags, twin_flags), latest) {
                 return Ok(false);
             }
             map.delete(&other)?;
         }
         map.delete(key)
+    }
+
+    /// The later one of two ticks.
+    const fn latest(&self, one: u32, other: u32) -> u32 {
+        if ticks(one, self.now) < ticks(other, self.now) { one } else { other }
     }
 
     fn is_over(&self, stage: Stage, protocol: u8, flags: (u16, u16), seen: u32) -> bool {
@@ -239,5 +247,14 @@ mod tests {
         assert_eq!(pace.seconds(10, 111), Some(102));
         assert_eq!(pace.seconds(u32::MAX - 9, 91), Some(102), "the ticks wrap");
         assert_eq!(pace.seconds(11, 10), Some(0), "seen after the clock was read");
+    }
+
+    #[test]
+    fn of_both_halves_the_one_that_was_seen_last_counts() {
+        let (pace, config) = (Pace::default(), Config::default());
+        let collector = Collector { pace: &pace, now: 10, patience: PATIENCE, config: &config };
+        assert_eq!([collector.latest(3, 7), collector.latest(7, 3)], [7, 7]);
+        assert_eq!([collector.latest(3, 11), collector.latest(11, 3)], [11, 11], "after the clock was read");
+        assert_eq!([collector.latest(u32::MAX, 2), collector.latest(2, u32::MAX)], [2, 2], "the ticks wrap");
     }
 }
