@@ -210,6 +210,33 @@ fn a_full_map_of_established_flows_costs_nobody_the_connection() {
 }
 
 #[test]
+fn a_direct_connection_ends_one_through_the_frontend_that_is_over_at_once() {
+    for (client, frontend, backend) in FAMILIES {
+        for (from_client, end) in [(true, FIN), (false, FIN), (true, RST), (false, RST)] {
+            let mut world = World::new();
+            world.service(frontend, TCP, &[backend]);
+            let syn = Packet::tcp(client, frontend, SYN);
+            world.ingress(&syn);
+            let direct = Packet::tcp(client, backend, SYN);
+            // What was translated just now, and passes another interface.
+            world.ingress(&direct);
+            assert_eq!(world.halves(), (0, 2));
+            let translated = world.ingress(&syn.with_flags(ACK)).packet();
+            world.ingress(&direct);
+            assert_eq!(world.halves(), (2, 0));
+            if from_client {
+                world.ingress(&syn.with_flags(ACK | end));
+            } else {
+                world.egress(&translated.reply().with_flags(ACK | end));
+            }
+            assert_eq!(world.ingress(&direct).packet(), direct);
+            assert_eq!(world.halves(), (0, 0), "from client: {from_client}, {end}");
+            assert_eq!(world.egress(&direct.reply()).packet(), direct.reply());
+        }
+    }
+}
+
+#[test]
 fn a_direct_connection_is_not_mistaken_for_an_earlier_one_through_the_frontend() {
     for (client, frontend, backend) in FAMILIES {
         let mut world = World::new();

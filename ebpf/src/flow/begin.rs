@@ -250,15 +250,16 @@ fn replace<F: Family>(work: &Work<F>) {
 pub(crate) fn direct<F: Family>() -> i32 {
     if let Some(work) = work::get::<F>() {
         work.key = F::flow_key(&work.packet.tuple.turned(), REVERSE);
-        forget_unless_fresh(work);
+        forget_unless_own(work);
     }
     TCX_NEXT
 }
 
-/// A packet may pass several interfaces: one translated just now must not undo its own flow.
+/// A packet may pass several interfaces: one translated just now must not undo its own flow, which is opening, or open.
 #[inline]
-fn forget_unless_fresh<F: Family>(work: &mut Work<F>) {
-    let present = match F::flows().get_ptr(&work.key) {
+fn forget_unless_own<F: Family>(work: &mut Work<F>) {
+    let established = F::flows().get_ptr(&work.key);
+    let present = match established {
         Some(present) => present,
         None => match F::opening().get_ptr(&work.key) {
             Some(present) => present,
@@ -267,8 +268,12 @@ fn forget_unless_fresh<F: Family>(work: &mut Work<F>) {
     };
     // SAFETY: the pointer comes from a map look-up, and the value is copied at once.
     work.flow = unsafe { *present };
-    if work.flow.last_seen() != segment::now() && work.flow.flags() & HOST_CLIENT == 0 {
-        opening::note_other_half(work);
+    if work.flow.flags() & HOST_CLIENT != 0 {
+        return;
+    }
+    opening::note_other_half(work);
+    let is_over = established.is_some() && opening::is_over(work);
+    if is_over || work.flow.last_seen() != segment::now() {
         opening::forget::<F>(&work.key, &work.other_key);
     }
 }

@@ -70,13 +70,13 @@ fn holds<F: Family>(work: &Work<F>) -> bool {
     segment::may_follow(&work.packet, &work.flow)
 }
 
-/// Whether either side has ended the connection.
+/// Whether either side has ended the established connection in the notes.
 #[inline]
-fn is_over<F: Family>(work: &Work<F>) -> bool {
+pub(super) fn is_over<F: Family>(work: &Work<F>) -> bool {
     // SAFETY: the map frees its elements after a grace period, which the program's run is within.
-    let reverse = unsafe { F::flows().get(&work.other_key) };
-    let reverse = reverse.map_or(RESET, FlowValue::flags);
-    (work.flow.flags() | reverse) & (FINISHED | RESET) != 0
+    let other = unsafe { F::flows().get(&work.other_key) };
+    let other = other.map_or(RESET, FlowValue::flags);
+    (work.flow.flags() | other) & (FINISHED | RESET) != 0
 }
 
 /// Notes the other half of the flow in the notes, whose packet is the client's.
