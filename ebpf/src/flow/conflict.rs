@@ -118,7 +118,6 @@ fn candidate<F: Family>(work: &Work<F>, hash: u32, attempt: u32) -> u16 {
     // The backend was chosen by the upper half of the hash.
     let spread = (hash & 0xffff).wrapping_add(attempt.wrapping_mul(STEP)) & 0xffff;
     let offset = (spread * u32::from(count)) >> 16;
-    #[expect(clippy::cast_possible_truncation, reason = "less than `count`")]
     let port = first + offset as u16;
     port.to_be()
 }
