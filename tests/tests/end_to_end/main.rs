@@ -10,6 +10,7 @@
 )]
 
 mod bridge;
+mod client_ports;
 mod masquerade;
 mod nodes;
 mod recovery;

@@ -27,8 +27,8 @@ const FIREWALL: &str = "table inet firewall {
         ct state established,related accept
         meta l4proto ipv6-icmp accept
         oifname up0 ct state new accept
-        ip daddr 10.244.0.0/16 th dport { 8080, 5353 } ct state new accept
-        ip6 daddr fd00:244::/32 th dport { 8080, 5353 } ct state new accept
+        ip daddr 10.244.0.0/16 th dport { 8080, 5353, 9090, 9091 } ct state new accept
+        ip6 daddr fd00:244::/32 th dport { 8080, 5353, 9090, 9091 } ct state new accept
     }
     chain input {
         type filter hook input priority 0; policy accept;
@@ -47,7 +47,7 @@ type Published = (&'static str, u8, u16, &'static [(usize, usize)]);
 const SERVICES: [Published; 3] =
     [("near", 11, 30081, &[(0, 0)]), ("far", 12, 30082, &[(1, 0)]), ("both", 13, 30083, &[(0, 0), (1, 0)])];
 
-fn pod_address(node: usize, pod: usize, v6: bool) -> IpAddr {
+pub(super) fn pod_address(node: usize, pod: usize, v6: bool) -> IpAddr {
     let (node, last) = (node + 1, pod + 5);
     let text = if v6 { format!("fd00:244:{node}::{last}") } else { format!("10.244.{node}.{last}") };
     text.parse().expect("an address")
@@ -105,7 +105,7 @@ fn assert_reaches(stage: &Stage, who: &str, host: &Host, published: Published, b
 }
 
 /// What the agents count of packets that they dropped.
-fn drops(stage: &Stage) -> String {
+pub(super) fn drops(stage: &Stage) -> String {
     let nodes = (0..stage.nodes()).map(|number| stage.node(number).expect("a node"));
     nodes.map(drops_of).collect::<Vec<_>>().join("\n")
 }
@@ -140,7 +140,8 @@ fn assert_everybody_reaches_everything(stage: &Stage) {
     assert_reaches(stage, "the endpoint itself", pod(0, 0), near, false);
 }
 
-fn filter(stage: &Stage) {
+/// Puts the firewall and the reverse path filters in place.
+pub(super) fn filter(stage: &Stage) {
     for number in 0..2 {
         let node = stage.node(number).expect("a node");
         let file = node.node().surroundings().directory().join("firewall.nft");
