@@ -34,7 +34,8 @@ fn a_kubeconfig_that_names_files_works() {
     let mut scene = secured_scene();
     let file = |name: &str| scene.agent.directory().join(name);
     fs::write(file("ca.crt"), authority(&scene)).expect("writes");
-    fs::write(file("token"), "account-token").expect("writes");
+    // With the newline that editors and `echo` leave.
+    fs::write(file("token"), "account-token\n").expect("writes");
     let kubeconfig = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "default",
         "clusters": [{"name": "default",
@@ -64,6 +65,25 @@ fn in_a_pod_the_service_account_is_used() {
         ["KUBERNETES_SERVICE_HOST=192.168.50.100", "KUBERNETES_SERVICE_PORT=6443"].map(OsString::from).into();
     scene.start().expect("starts");
     scene.wait_for_answer(WEB).expect("works");
+}
+
+#[test]
+fn a_token_file_that_is_missing_or_empty_is_named() {
+    let mut scene = secured_scene();
+    let token = scene.agent.directory().join("token");
+    let mut kubeconfig: Value = serde_json::from_str(&scene.api.kubeconfig()).expect("JSON");
+    kubeconfig["users"][0]["user"] = json!({"tokenFile": token});
+    fs::write(scene.agent.directory().join("kubeconfig.conf"), kubeconfig.to_string()).expect("writes");
+    for (text, problem) in [(None, "No such file"), (Some("\n"), "the file is empty")] {
+        if let Some(text) = text {
+            fs::write(&token, text).expect("writes");
+        }
+        scene.launch().expect("starts");
+        let ended = scene.agent.wait_for_end().expect("ends");
+        assert_eq!(ended.code().expect("a code"), 1);
+        let said = [format!("token file {}", token.display()), problem.to_owned()];
+        assert!(said.iter().all(|words| ended.output.contains(words)), "{}", ended.output);
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The connection to the API server.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use tower::{BoxError, ServiceBuilder};
 
+use super::token_file::TokenFile;
 use crate::serve::{ApiRequestCounter, Metrics};
 
 /// Long enough for two attempts of the kernel.
@@ -62,6 +64,15 @@ pub enum ClientError {
         #[source]
         source: http::uri::InvalidUri,
     },
+    /// The file that has the token cannot be used.
+    #[error("token file {}", path.display())]
+    TokenFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: io::Error,
+    },
     /// Certificates, keys or credentials cannot be used.
     #[error("credentials for the API server")]
     Credentials(#[source] Box<kube::Error>),
@@ -78,7 +89,8 @@ pub async fn client(settings: &ClientSettings, metrics: Option<Arc<Metrics>>) ->
     config.default_retry = false;
     let host = config.cluster_url.authority().map_or("", http::uri::Authority::as_str);
     let counter = metrics.map(|metrics| ApiRequestCounter::new(metrics, host));
-    build(config, counter).map_err(|error| ClientError::Credentials(Box::new(error)))
+    let token = TokenFile::take(&mut config.auth_info).map(open_token).transpose()?;
+    build(config, counter, token).map_err(|error| ClientError::Credentials(Box::new(error)))
 }
 
 async fn config(settings: &ClientSettings) -> Result<Config, ClientError> {
@@ -109,11 +121,20 @@ fn parse_master(master: &str) -> Result<http::Uri, ClientError> {
     text.parse().map_err(|source| ClientError::Master { master: master.to_owned(), source })
 }
 
-fn build(config: Config, counter: Option<ApiRequestCounter>) -> kube::Result<Client> {
+fn open_token(path: PathBuf) -> Result<TokenFile, ClientError> {
+    TokenFile::open(path.clone()).map_err(|source| ClientError::TokenFile { path, source })
+}
+
+fn build(
+    config: Config,
+    counter: Option<ApiRequestCounter>,
+    token: Option<TokenFile>,
+) -> kube::Result<Client> {
     // Through a proxy the other end of the connection is the proxy: probing it says nothing about the API server, and
     // the deadline of each watch has to do.
     if config.proxy_url.is_some() {
-        return Ok(ClientBuilder::try_from(config)?.with_layer(&tower::util::option_layer(counter)).build());
+        let layers = ServiceBuilder::new().option_layer(counter).option_layer(token).into_inner();
+        return Ok(ClientBuilder::try_from(config)?.with_layer(&layers).build());
     }
     let connector = config.rustls_https_connector_with_connector(tcp_connector())?;
     let http = HttpClient::builder(TokioExecutor::new()).pool_idle_timeout(POOL_IDLE).build(connector);
@@ -121,6 +142,7 @@ fn build(config: Config, counter: Option<ApiRequestCounter>) -> kube::Result<Cli
         .option_layer(counter)
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
+        .option_layer(token)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
         .service(http);

@@ -15,6 +15,7 @@ mod messages;
 mod pods;
 mod session;
 mod target;
+mod token_file;
 mod tracker;
 
 use std::sync::Arc;
