@@ -101,6 +101,20 @@ fn with_masquerade_all_everybody_is_masqueraded() {
     }
 }
 
+/// It would not find the way back to the address that stands for itself, which this node alone knows.
+#[test]
+fn a_backend_of_another_node_that_is_its_own_client_is_masqueraded() {
+    for [pod, _, frontend, _, _] in FAMILIES {
+        let backend = pod.replace(":40000", ":8080");
+        let mut world = world_that_knows_pods();
+        world.service_with(frontend, TCP, &[&backend], 0, MASQUERADE_REMOTE);
+        let outcome = world.ingress(&Packet::tcp(pod, frontend, SYN));
+        assert_eq!((outcome.verdict, outcome.mark), (NEXT, MARK));
+        let seen = outcome.packet();
+        assert_eq!((seen.source, seen.destination), (pod.parse().unwrap(), backend.parse().unwrap()));
+    }
+}
+
 /// A frontend with one pool for pods and another for outsiders.
 fn split(world: &mut World, frontend: &str, inside: &[u32], outside: &[u32], flags: u32) {
     let (inside_offset, inside_length) = world.pool(inside);

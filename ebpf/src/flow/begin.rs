@@ -143,14 +143,16 @@ fn flags(is_itself: bool, frontend: u32, backend: u16, client: Client) -> u16 {
     if client == Client::Host {
         return HOST_CLIENT | host_backend;
     }
-    if is_itself {
-        return HAIRPIN;
-    }
     // A pod that comes to a node port may be one of another node, to which the backend would reply without us. (Such a
     // pod's cluster IPs are that node's business.)
     let returns_unaided = client == Client::Pod && frontend & INTERNAL != 0;
-    let remote = backend & backend::LOCAL == 0 && !returns_unaided;
+    let away = backend & backend::LOCAL == 0;
+    let remote = away && !returns_unaided;
     let masquerade = frontend & MASQUERADE_ALL != 0 || (frontend & MASQUERADE_REMOTE != 0 && remote);
+    // From another node it would not find the way back to an address that is known here alone.
+    if is_itself && !(masquerade && away) {
+        return HAIRPIN;
+    }
     host_backend | if masquerade { MASQUERADED } else { 0 }
 }
 
