@@ -3,11 +3,13 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use nix::sys::statfs::{FsType, statfs};
 
 use super::sizes::Sizes;
+use super::sys;
 
 /// `BPF_FS_MAGIC`
 const BPF_FS: FsType = FsType(0xcafe_4a11);
@@ -70,7 +72,7 @@ impl Directory {
         let others = self.others()?;
         for entry in &others {
             // Before what the programs behind them continue in.
-            remove(&entry.join("links"))?;
+            remove_links(entry)?;
             remove(entry)?;
         }
         Ok(others.len())
@@ -92,7 +94,7 @@ pub(super) fn remove_all(root: &Path) -> io::Result<()> {
     let base = base(root);
     // Links first, so that no program runs without its maps being kept up.
     for version in entries(&base)? {
-        remove(&version.join("links"))?;
+        remove_links(&version)?;
     }
     remove(&base)
 }
@@ -100,6 +102,19 @@ pub(super) fn remove_all(root: &Path) -> io::Result<()> {
 /// Whether a build of whatever version left something.
 pub(super) fn exists(root: &Path) -> bool {
     base(root).exists()
+}
+
+/// Ends the links of a folder. By the removal of its pin alone a link ends some time later, when the map of programs that
+/// its program continues in is empty already: packets would be left half translated.
+fn remove_links(version: &Path) -> io::Result<()> {
+    let links = version.join("links");
+    for pin in entries(&links)? {
+        // Of an interface that is gone there is nothing to end.
+        if let Err(error) = sys::open_pinned(&pin).and_then(|link| sys::link_detach(link.as_fd())) {
+            tracing::debug!(pin = %pin.display(), %error, "a link is not ended before its pin goes");
+        }
+    }
+    remove(&links)
 }
 
 fn remove(path: &Path) -> io::Result<()> {

@@ -25,6 +25,7 @@ enum Command {
     UpdateBatch = 26,
     LinkCreate = 28,
     LinkUpdate = 29,
+    LinkDetach = 34,
 }
 
 /// `enum bpf_attach_type`, as far as shunt uses it.
@@ -209,6 +210,11 @@ pub(super) fn program_name(id: u32) -> io::Result<String> {
 pub(super) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
     Attribute::new().fd(0, link).fd(4, program).call(Command::LinkUpdate)?;
     Ok(())
+}
+
+/// Ends what a link attaches, whoever holds it: when this returns, its program runs no more.
+pub(super) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    Attribute::new().fd(0, link).call(Command::LinkDetach).map(drop)
 }
 
 /// `enum bpf_map_type`, as far as shunt makes maps without a BPF object.
