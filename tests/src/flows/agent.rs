@@ -61,6 +61,8 @@ pub struct AgentConfig {
     pub node: String,
     /// Settings for the configuration file.
     pub settings: Config,
+    /// Elements of the maps of established flows, if not as many as the agent thinks right.
+    pub flows: Option<u32>,
     /// Path of a kubeconfig, if objects come from an API server.
     pub kubeconfig: Option<PathBuf>,
     /// Arguments by which the agent finds the objects.
@@ -75,6 +77,7 @@ impl AgentConfig {
             mode,
             node: case.node.name.clone(),
             settings: case.config.clone(),
+            flows: None,
             kubeconfig: None,
             source: Vec::new(),
         }
@@ -116,7 +119,12 @@ impl AgentConfig {
             format!("  masqueradeAll: {}", settings.masquerade_all),
             format!("  localhostNodePorts: {}", settings.localhost_node_ports.unwrap_or(true)),
         ];
-        lines.join("\n") + "\n"
+        let own = self.flows.map(|flows| {
+            format!(
+                "---\napiVersion: shunt.dev/v1alpha1\nkind: ShuntConfiguration\nmaps:\n  flows: {flows}\n"
+            )
+        });
+        lines.join("\n") + "\n" + &own.unwrap_or_default()
     }
 }
 

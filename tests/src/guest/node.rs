@@ -112,6 +112,7 @@ impl Scene {
             mode,
             node: NAME.to_owned(),
             settings,
+            flows: None,
             kubeconfig: None,
             source: self.feed.arguments(),
         };

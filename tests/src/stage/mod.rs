@@ -12,6 +12,7 @@
 mod kube_proxy;
 mod node;
 mod objects;
+mod overlay;
 mod traffic;
 
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ use serde_json::Value;
 pub use kube_proxy::{Layout, ProxiedPort};
 pub use node::StageNode;
 pub use objects::{Endpoint, Slice, service};
+pub use overlay::TUNNEL_MTU;
 pub use traffic::{Traffic, TrafficReport};
 
 use crate::Mode;

@@ -59,6 +59,7 @@ impl StageNode {
             mode,
             node: name.to_owned(),
             settings,
+            flows: None,
             kubeconfig: feed.kubeconfig(),
             source: feed.arguments(),
         };
@@ -105,6 +106,18 @@ impl StageNode {
     pub fn switch_agent(&mut self, mode: Mode) -> Result<()> {
         self.agent.stop()?;
         self.config.mode = mode;
+        self.start_new_agent()
+    }
+
+    /// Kills the agent that runs, and has another one whose maps of flows hold so many follow it: it cannot go on with
+    /// those that are there. Waits until it has said that its rules are in place.
+    pub fn succeed_agent(&mut self, flows: u32) -> Result<()> {
+        self.agent.kill()?;
+        self.config.flows = Some(flows);
+        self.start_new_agent()
+    }
+
+    fn start_new_agent(&mut self) -> Result<()> {
         self.agent = Agent::prepare(&self.config, self.node.surroundings())?;
         self.start_agent()?;
         self.wait_for_sync()

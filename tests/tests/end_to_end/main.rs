@@ -13,11 +13,13 @@ mod bridge;
 mod client_ports;
 mod masquerade;
 mod nodes;
+mod overlay;
 mod recovery;
 mod rolling_update;
 mod scale;
 mod switches;
 mod topologies;
+mod upgrade;
 
 use std::net::SocketAddr;
 
