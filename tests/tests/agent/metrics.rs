@@ -1,11 +1,16 @@
 //! What is counted, with something behind each number.
 
-use shunt_tests::Mode;
-use shunt_tests::agent::{CHANGE_PATIENCE, Metrics, Scene, eventually};
-
 use serde_json::json;
+use shunt_tests::agent::{CHANGE_PATIENCE, Metrics, Scene, eventually};
+use shunt_tests::{Mode, in_each_mode};
 
 use super::{WEB, scene_with_web};
+
+in_each_mode!(
+    every_metric_is_there_and_moves_with_what_it_counts,
+    services_have_series_of_their_own_when_asked_for_and_lose_them_when_they_go,
+    services_without_local_endpoints_are_counted_by_policy,
+);
 
 /// kube-proxy's metrics that its nftables mode has, all of which exist from the start.
 const KUBE_PROXYS: [&str; 19] = [
@@ -43,9 +48,8 @@ fn scrape(scene: &Scene) -> Metrics {
     scene.metrics().expect("metrics")
 }
 
-#[test]
-fn every_metric_is_there_and_moves_with_what_it_counts() {
-    let scene = scene_with_web(Mode::Nftables, 2);
+fn every_metric_is_there_and_moves_with_what_it_counts(mode: Mode) {
+    let scene = scene_with_web(mode, 2);
     let before = scrape(&scene);
     for name in KUBE_PROXYS.into_iter().chain(OWN) {
         assert!(before.sum(name, &[]).is_some(), "{name} is missing");
@@ -75,11 +79,16 @@ fn every_metric_is_there_and_moves_with_what_it_counts() {
     ] {
         assert!(after.count(name, &[]) > before.count(name, &[]), "{name} stands still");
     }
-    for kind in ["chains", "rules", "elements"] {
+    let kinds: &[_] = if mode.is_ebpf() {
+        &["frontends", "backends", "pool slots", "interfaces"]
+    } else {
+        &["elements", "chains", "rules"]
+    };
+    for kind in kinds {
         assert!(after.count("shunt_programmed_objects", &[("kind", kind)]) > 0.0, "{kind}");
     }
-    let elements = |metrics: &Metrics| metrics.count("shunt_programmed_objects", &[("kind", "elements")]);
-    assert!(elements(&after) > elements(&before));
+    let first = |metrics: &Metrics| metrics.count("shunt_programmed_objects", &[("kind", kinds[0])]);
+    assert!(first(&after) > first(&before), "{}", kinds[0]);
     assert!(
         after.count("kubeproxy_sync_proxy_rules_last_timestamp_seconds", &[("ip_family", "IPv4")])
             >= now - 1.0
@@ -90,9 +99,8 @@ fn every_metric_is_there_and_moves_with_what_it_counts() {
     assert!(after.count("shunt_watch_age_seconds", &[("resource", "services")]) < 10.0);
 }
 
-#[test]
-fn services_have_series_of_their_own_when_asked_for_and_lose_them_when_they_go() {
-    let mut scene = Scene::create(Mode::Nftables, 2).expect("a scene");
+fn services_have_series_of_their_own_when_asked_for_and_lose_them_when_they_go(mode: Mode) {
+    let mut scene = Scene::create(mode, 2).expect("a scene");
     scene.agent.own_config = Some(json!({
         "apiVersion": "shunt.dev/v1alpha1", "kind": "ShuntConfiguration", "serviceMetrics": 10,
     }));
@@ -108,9 +116,8 @@ fn services_have_series_of_their_own_when_asked_for_and_lose_them_when_they_go()
         .expect("it goes");
 }
 
-#[test]
-fn services_without_local_endpoints_are_counted_by_policy() {
-    let scene = scene_with_web(Mode::Nftables, 2);
+fn services_without_local_endpoints_are_counted_by_policy(mode: Mode) {
+    let scene = scene_with_web(mode, 2);
     let count = |policy: &str| {
         scrape(&scene).count(
             "kubeproxy_sync_proxy_rules_no_local_endpoints_total",

@@ -3,14 +3,27 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use shunt_tests::Mode;
 use shunt_tests::agent::{Scene, tcp};
-use shunt_tests::lab::Outcome;
+use shunt_tests::lab::{Outcome, Protocol};
+use shunt_tests::mode::{Connection, Source};
+use shunt_tests::{Mode, in_each_mode};
 
 use super::{WEB, is_answer};
 
-fn scene() -> Scene {
-    let mut scene = Scene::create(Mode::Nftables, 2).expect("a scene");
+in_each_mode!(the_agent_waits_for_pod_cidrs_and_ends_when_they_change);
+
+/// Of the client outside, with an endpoint here.
+const FROM_OUTSIDE: Connection = Connection {
+    protocol: Protocol::Tcp,
+    masqueraded_by_kube_proxy: true,
+    masquerade_all: false,
+    client_is_here: false,
+    endpoint_is_here: true,
+    to_itself: false,
+};
+
+fn scene(mode: Mode) -> Scene {
+    let mut scene = Scene::create(mode, 2).expect("a scene");
     scene.agent.config["detectLocalMode"] = json!("NodeCIDR");
     scene.publish("web", "10.96.0.10", &[0]).expect("applies");
     scene
@@ -26,9 +39,8 @@ fn node_with(scene: &Scene, pod_cidrs: &[&str]) -> Value {
     node
 }
 
-#[test]
-fn the_agent_waits_for_pod_cidrs_and_ends_when_they_change() {
-    let mut scene = scene();
+fn the_agent_waits_for_pod_cidrs_and_ends_when_they_change(mode: Mode) {
+    let mut scene = scene(mode);
     let without = node_with(&scene, &[]);
     let with = node_with(&scene, &["10.244.1.0/24"]);
     scene.api.put(without).expect("applies");
@@ -36,17 +48,12 @@ fn the_agent_waits_for_pod_cidrs_and_ends_when_they_change() {
     std::thread::sleep(Duration::from_millis(700));
     scene.agent.check().expect("it waits");
     assert!(!is_answer(
-        &scene
-            .asker()
-            .expect("a pod")
-            .ask(shunt_tests::lab::Protocol::Tcp, shunt_tests::agent::at(WEB))
-            .expect("asks")
-            .outcome
+        &scene.asker().expect("a pod").ask(Protocol::Tcp, shunt_tests::agent::at(WEB)).expect("asks").outcome
     ));
     scene.api.put(with).expect("applies");
     scene.wait_for_answer(WEB).expect("works with pod CIDRs");
 
-    // The client outside is masqueraded, the pod is not.
+    // The client outside is masqueraded where the mode does that, the pod is not.
     let seen_as = |outcome: &Outcome| match outcome {
         Outcome::Answer(answer) => Some(answer.peer.ip()),
         _ => None,
@@ -55,7 +62,8 @@ fn the_agent_waits_for_pod_cidrs_and_ends_when_they_change() {
     let inside = asker.worker().run(tcp(WEB).once()).expect("asks");
     assert_eq!(seen_as(&inside.outcome), Some(asker.address().expect("an address")));
     let outside = scene.client().worker().run(tcp(WEB).once()).expect("asks");
-    assert_ne!(seen_as(&outside.outcome), Some(scene.client().address().expect("an address")));
+    let kept = seen_as(&outside.outcome) == Some(scene.client().address().expect("an address"));
+    assert_eq!(kept, mode.source(&FROM_OUTSIDE) == Source::Client, "{outside:?}");
     assert!(is_answer(&outside.outcome), "{outside:?}");
 
     let mut labelled = node_with(&scene, &["10.244.1.0/24"]);

@@ -1,9 +1,14 @@
-//! Somebody else changes the rules.
+//! Somebody else changes the rules, or what BPF programs need.
 
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+use shunt_abi::frontend::{FrontendKey4, FrontendValue};
 use shunt_tests::Mode;
-use shunt_tests::agent::Scene;
+use shunt_tests::agent::{CHANGE_PATIENCE, Scene, eventually};
+use shunt_tests::lab::{Process, empty_pinned_map};
 
 use super::{WEB, difference, scene_with_web};
 
@@ -111,4 +116,113 @@ fn tables_of_others_and_busy_neighbours_are_left_alone() {
     scene.nft("delete table ip neighbour").expect("nft runs");
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(scene.output("nft", &["-a", "list", "table", "ip", "shunt"]).expect("nft runs"), rules);
+}
+
+/// What an agent of mode ebpf has in the kernel, besides elements of maps.
+#[derive(Debug, PartialEq)]
+struct Kernel {
+    links: Vec<String>,
+    rules: String,
+}
+
+impl Kernel {
+    fn of(scene: &Scene) -> Self {
+        let found = scene.output("find", &["/sys/fs/bpf/shunt", "-path", "*/links/*"]).expect("find runs");
+        let mut links: Vec<_> = found.lines().map(str::to_owned).collect();
+        links.sort();
+        Self { links, rules: scene.ruleset().expect("rules") }
+    }
+}
+
+/// A scene of mode ebpf with a service that needs the masquerade rule, and what is in its kernel then.
+fn scene_with_rule(mode: Mode) -> (Scene, Kernel) {
+    let scene = scene_with_web(mode, 2);
+    let balanced = json!({"type": "NodePort", "clusterIP": "10.96.0.20",
+                          "ports": [{"port": 80, "targetPort": 8080, "nodePort": 30080}]});
+    let mut elsewhere = scene.slice("balanced", &[0]).expect("a slice");
+    elsewhere["endpoints"][0]["nodeName"] = json!("node-b");
+    scene.api.put(shunt_tests::stage::service("balanced", &balanced)).expect("applies");
+    scene.api.put(elsewhere).expect("applies");
+    eventually("the rule is there", CHANGE_PATIENCE, || {
+        Ok(Kernel::of(&scene).rules.contains("masquerade").then_some(()))
+    })
+    .unwrap_or_else(|error| panic!("{error}\n{}", scene.agent.log_tail()));
+    let kernel = Kernel::of(&scene);
+    assert!(kernel.links.len() >= 4, "{kernel:?}");
+    (scene, kernel)
+}
+
+/// A process that sees what is mounted on the node, where its pins are.
+fn witness(scene: &Scene) -> (Process, PathBuf) {
+    let words: Vec<OsString> = ["sleep", "120"].map(OsString::from).into();
+    let log = scene.agent.directory().join("witness.log");
+    let process = scene.node().surroundings().start(&words, &log).expect("starts");
+    let pins = scene.output("find", &["/sys/fs/bpf/shunt", "-name", "FRONTENDS4"]).expect("find runs");
+    let path = PathBuf::from(format!("/proc/{}/root{}", process.id(), pins.trim()));
+    (process, path)
+}
+
+/// Services are forgotten, programs detached, and rules flushed.
+fn destroy(scene: &Scene, frontends: &std::path::Path) {
+    let removed = empty_pinned_map::<FrontendKey4, FrontendValue>(frontends).expect("a map");
+    assert!(removed >= 2, "{removed} frontends");
+    scene.assert_works(WEB, 1).expect_err("nobody knows the service");
+    let unlink = ["/sys/fs/bpf/shunt", "-path", "*/links/*", "-delete"];
+    scene.output("find", &unlink).expect("find runs");
+    scene.output("nft", &["flush", "ruleset"]).expect("nft runs");
+}
+
+fn removed_programs_services_and_rules_are_repaired_within_five_seconds_and_counted(mode: Mode) {
+    let (scene, kernel) = scene_with_rule(mode);
+    let (mut witness, frontends) = witness(&scene);
+    for round in 1..=2 {
+        let counted = repairs(&scene);
+        let started = Instant::now();
+        destroy(&scene, &frontends);
+        while Kernel::of(&scene) != kernel || repairs(&scene) <= counted {
+            assert!(
+                started.elapsed() < REPAIR_PATIENCE,
+                "round {round}: not repaired, or not counted ({counted} -> {}): {kernel:?} -> {:?}\n{}",
+                repairs(&scene),
+                Kernel::of(&scene),
+                scene.agent.log_tail()
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        scene.assert_works(WEB, 5).unwrap_or_else(|error| panic!("round {round}: {error:#}"));
+    }
+    assert!(scene.agent.log().contains("somebody else changed"), "{}", scene.agent.log_tail());
+    witness.kill().expect("ends");
+}
+
+#[test]
+fn removed_programs_services_and_rules_are_repaired_on_sockets() {
+    removed_programs_services_and_rules_are_repaired_within_five_seconds_and_counted(Mode::Ebpf);
+}
+
+#[test]
+fn removed_programs_services_and_rules_are_repaired_per_packet() {
+    removed_programs_services_and_rules_are_repaired_within_five_seconds_and_counted(Mode::PerPacket);
+}
+
+fn what_was_removed_while_the_agent_was_down_is_there_after_its_start(mode: Mode) {
+    let (mut scene, kernel) = scene_with_rule(mode);
+    let (mut witness, frontends) = witness(&scene);
+    scene.agent.kill().expect("is killed");
+    destroy(&scene, &frontends);
+    scene.start().expect("starts");
+    scene.wait_for_answer(WEB).expect("works again");
+    eventually("everything is back", CHANGE_PATIENCE, || Ok((Kernel::of(&scene) == kernel).then_some(())))
+        .unwrap_or_else(|error| panic!("{error}: {kernel:?} -> {:?}", Kernel::of(&scene)));
+    witness.kill().expect("ends");
+}
+
+#[test]
+fn what_was_removed_while_no_agent_ran_is_there_after_its_start_on_sockets() {
+    what_was_removed_while_the_agent_was_down_is_there_after_its_start(Mode::Ebpf);
+}
+
+#[test]
+fn what_was_removed_while_no_agent_ran_is_there_after_its_start_per_packet() {
+    what_was_removed_while_the_agent_was_down_is_there_after_its_start(Mode::PerPacket);
 }
