@@ -1,6 +1,7 @@
 //! A node of the stage: machine, pods, agent.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -115,6 +116,11 @@ impl StageNode {
         self.agent.kill()?;
         self.config.flows = Some(flows);
         self.start_new_agent()
+    }
+
+    /// Has another program be the agent from its next start on.
+    pub fn set_program(&mut self, program: PathBuf) {
+        self.config.program = AgentProgram::Agent(program);
     }
 
     fn start_new_agent(&mut self) -> Result<()> {

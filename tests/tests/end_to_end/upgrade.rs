@@ -1,10 +1,14 @@
 //! Agents that cannot go on with the maps of the last one follow it, under connections that live and connections that come:
 //! of either IP version, on sockets and per packet, from pods, nodes and from outside.
+//!
+//! The first agent is one of this build with other maps, or the program that `SHUNT_EARLIER_BIN` names: a build whose
+//! layouts differ.
 
 use std::thread::sleep;
 use std::time::Duration;
 
 use shunt_tests::Mode;
+use shunt_tests::flows::shunt_program;
 use shunt_tests::lab::{Dial, Host, Protocol};
 use shunt_tests::stage::{Stage, Traffic};
 
@@ -15,6 +19,8 @@ use super::topologies::objects;
 const PHASE: Duration = Duration::from_millis(500);
 /// In maps of flows; one agent after the other.
 const FLOWS: [u32; 3] = [70_001, 70_002, 70_003];
+/// Names the agent of an earlier build.
+const EARLIER: &str = "SHUNT_EARLIER_BIN";
 /// Who reaches what: address of TCP, and port for UDP.
 const WAYS: [(&str, &str, u16, u16); 8] = [
     ("pod", "10.96.0.13", 80, 53),
@@ -79,6 +85,12 @@ fn nothing_is_lost_when_maps_are_replaced(mode: Mode) {
         (5..7).for_each(|last| node.add_pod(last).expect("a pod"));
     }
     stage.apply(objects()).expect("applies");
+    if let Some(earlier) = std::env::var_os(EARLIER) {
+        let node = stage.node_mut(0).expect("a node");
+        node.set_program(earlier.into());
+        node.succeed_agent(70_000).expect("the earlier build runs");
+        node.set_program(shunt_program().expect("the agent"));
+    }
     let running = start_traffic(&stage);
     sleep(PHASE);
     for flows in FLOWS {
