@@ -32,7 +32,8 @@ pub(super) struct Observed {
 }
 
 impl Observed {
-    fn pool(&self, range: &Range<u32>) -> Option<&[u32]> {
+    /// Places of the pool array; `None` if that was never so long.
+    pub(super) fn pool(&self, range: &Range<u32>) -> Option<&[u32]> {
         self.pool.get(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?)
     }
 }

@@ -1,41 +1,110 @@
 //! Comparing what the maps hold with the model.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+
+use shunt_abi::name;
 
 use super::adopt::Observed;
 use super::model::Model;
-use super::service::backend_value;
 use super::write::SourceRange;
+use crate::domain::IpFamily;
 
-/// Elements that are missing, superfluous or different.
-pub(super) fn differences(model: &Model, observed: &Observed) -> usize {
-    let frontends: BTreeMap<_, _> = model.values().collect();
-    let services = || model.services.values();
-    let backends: BTreeMap<_, _> = services()
-        .flat_map(|service| &service.backends)
-        .map(|(socket, held)| (held.id.index, backend_value(*socket, *held)))
-        .collect();
-    let ranges = services().flat_map(|service| {
-        service.source_ranges.iter().map(|range| SourceRange { service: service.id, range: *range })
-    });
-    let ranges: BTreeSet<_> = ranges.collect();
-    let pools = services().flat_map(|service| &service.pools).filter(|pool| {
-        let place = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
-        observed.pool.get(place(pool.range.start)..place(pool.range.end)).unwrap_or_default() != pool.ids
-    });
-    between(&frontends, &observed.frontends)
-        + between(&backends, &observed.backends)
-        + ranges.symmetric_difference(&observed.source_ranges).count()
-        + pools.count()
+/// How many elements of a map are named.
+const NAMED: usize = 3;
+
+/// Elements that are missing, superfluous or different, by map.
+#[derive(Debug, Default)]
+pub(super) struct Differences(BTreeMap<&'static str, Differing>);
+
+/// Those of one map.
+#[derive(Debug, Default)]
+struct Differing {
+    number: usize,
+    first: Vec<String>,
 }
 
-/// Words of the bitmap that lack a bit which was set.
-pub(super) fn lost_bits(set: &[u64], found: &[(u32, u64)]) -> usize {
-    set.iter().zip(found).filter(|(set, (_, found))| *set & !found != 0).count()
+impl Differences {
+    /// Between the model and what was read.
+    pub(super) fn between(model: &Model, observed: &Observed) -> Self {
+        let mut found = Self::default();
+        let frontends: BTreeMap<_, _> = model.values().collect();
+        found.compare(&frontends, &observed.frontends, |destination| {
+            of_family(destination.address, [name::FRONTENDS4, name::FRONTENDS6])
+        });
+        found.compare(&model.backend_values().collect(), &observed.backends, |_| name::BACKENDS);
+        let ranges: BTreeSet<SourceRange> = model.source_ranges().collect();
+        let wanted = ranges.iter().map(|range| (*range, ())).collect();
+        let present = observed.source_ranges.iter().map(|range| (*range, ())).collect();
+        found.compare(&wanted, &present, |range| {
+            of_family(range.range.addr(), [name::RANGES4, name::RANGES6])
+        });
+        for pool in model.services.values().flat_map(|service| &service.pools) {
+            if observed.pool(&pool.range) != Some(pool.ids.as_slice()) {
+                found.note(name::POOL, "other", &format_args!("{:?}", pool.range));
+            }
+        }
+        found
+    }
+
+    /// Adds the words of the bitmap that lack a bit which was set.
+    pub(super) fn add_lost_bits(&mut self, set: &[u64], found: &[(u32, u64)]) {
+        for (_, (word, _)) in set.iter().zip(found).filter(|(set, (_, found))| *set & !found != 0) {
+            self.note(name::KNOWN, "bits missing in", word);
+        }
+    }
+
+    /// Number of elements.
+    pub(super) fn number(&self) -> usize {
+        self.0.values().map(|differing| differing.number).sum()
+    }
+
+    /// Says of every map how many there are, and names some.
+    pub(super) fn log(&self) {
+        for (map, Differing { number, first }) in &self.0 {
+            tracing::info!(map, elements = number, "elements differ: {}", first.join(", "));
+        }
+    }
+
+    fn compare<K: Ord + fmt::Display, V: PartialEq>(
+        &mut self,
+        wanted: &BTreeMap<K, V>,
+        found: &BTreeMap<K, V>,
+        map: fn(&K) -> &'static str,
+    ) {
+        for (key, value) in wanted {
+            match found.get(key) {
+                None => self.note(map(key), "missing", key),
+                Some(found) if found != value => self.note(map(key), "other", key),
+                Some(_) => {}
+            }
+        }
+        for key in found.keys().filter(|key| !wanted.contains_key(key)) {
+            self.note(map(key), "superfluous", key);
+        }
+    }
+
+    fn note(&mut self, map: &'static str, what: &str, element: &dyn fmt::Display) {
+        let differing = self.0.entry(map).or_default();
+        differing.number += 1;
+        if differing.first.len() < NAMED {
+            differing.first.push(format!("{what} {element}"));
+        }
+    }
 }
 
-fn between<K: Ord, V: PartialEq>(wanted: &BTreeMap<K, V>, found: &BTreeMap<K, V>) -> usize {
-    let wrong = wanted.iter().filter(|(key, value)| found.get(key) != Some(value)).count();
-    let superfluous = found.keys().filter(|key| !wanted.contains_key(key)).count();
-    wrong + superfluous
+fn of_family(address: IpAddr, [four, six]: [&'static str; 2]) -> &'static str {
+    if IpFamily::of(address) == IpFamily::V4 { four } else { six }
+}
+
+#[cfg(test)]
+impl Differences {
+    /// One line a map, as they are logged.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let line = |(map, differing): (&&str, &Differing)| {
+            format!("{map} {}: {}", differing.number, differing.first.join(", "))
+        };
+        self.0.iter().map(line).collect()
+    }
 }

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use super::adopt::adopt;
 use super::attachments::{AttachError, Attachments};
-use super::audit;
+use super::audit::Differences;
 use super::balancing::Balancing;
 use super::directory::Directory;
 use super::flows::Patience;
@@ -304,12 +304,16 @@ impl Dataplane for Ebpf {
         let read = |error| failed("read what is programmed", &error);
         let observed = self.shared.maps.observe().map_err(read)?;
         let known = self.shared.maps.known.entries().map_err(read)?;
-        let differing = audit::differences(model, &observed) + audit::lost_bits(&state.known, &known);
+        let mut differences = Differences::between(model, &observed);
+        differences.add_lost_bits(&state.known, &known);
+        differences.log();
         let better = usize::from(model.could_do_better(Instant::now()));
         drop(state);
         self.shared.set_sockets(self.balancing.works());
         let missing = self.shared.missing();
-        Ok(differing + better + missing.map_err(|error| failed("read the masquerade rule", &error))?)
+        Ok(differences.number()
+            + better
+            + missing.map_err(|error| failed("read the masquerade rule", &error))?)
     }
 
     fn cleanup(&mut self) -> Result<(), DataplaneError> {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use shunt_abi::backend::BackendValue;
 use shunt_abi::frontend::{FrontendValue, INSIDE_REJECT, WHOLE_ADDRESS};
 use shunt_abi::name;
 
@@ -12,8 +13,8 @@ use super::ids::Ids;
 use super::masquerade::Need;
 use super::ranges::Ranges;
 use super::room::Room;
-use super::service::{Resources, Service, Surroundings, own_destination};
-use super::write::{Destination, Step, Writes};
+use super::service::{Resources, Service, Surroundings, backend_value, own_destination};
+use super::write::{Destination, SourceRange, Step, Writes};
 use crate::domain::{IpFamily, ServicePortName};
 use crate::plan::{Changes, Frontend, FrontendAddress, FrontendSpec, Globals, PerFamily};
 
@@ -367,6 +368,17 @@ impl Model {
         let own = self.services.values().flat_map(|service| &service.values);
         let whole = self.cluster_ips.keys().map(|address| (Destination::whole(*address), whole_address()));
         own.map(|(destination, value)| (*destination, *value)).chain(whole)
+    }
+
+    /// Every backend, by its number.
+    pub(super) fn backend_values(&self) -> impl Iterator<Item = (u32, BackendValue)> + '_ {
+        let held = self.services.values().flat_map(|service| &service.backends);
+        held.map(|(socket, held)| (held.id.index, backend_value(*socket, *held)))
+    }
+
+    /// Every source range.
+    pub(super) fn source_ranges(&self) -> impl Iterator<Item = SourceRange> + '_ {
+        self.services.values().flat_map(Service::ranges)
     }
 }
 

@@ -300,6 +300,11 @@ impl Service {
         self.values = values;
     }
 
+    /// Its source ranges that are there.
+    pub(super) fn ranges(&self) -> impl Iterator<Item = SourceRange> + '_ {
+        self.source_ranges.iter().map(|range| SourceRange { service: self.id, range: *range })
+    }
+
     /// Cluster IPs of which a port is there.
     pub(super) fn cluster_ips(&self) -> BTreeSet<IpAddr> {
         let own = self.frontends.iter().filter(|(_, spec)| spec.kind == FrontendKind::ClusterIp);

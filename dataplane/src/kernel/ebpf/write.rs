@@ -1,7 +1,8 @@
 //! What is written to the maps, in the order in which it must be.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -9,7 +10,7 @@ use shunt_abi::backend::BackendValue;
 use shunt_abi::frontend::FrontendValue;
 use shunt_abi::known::Role;
 
-use crate::domain::IpFamily;
+use crate::domain::{IpFamily, Protocol};
 
 /// Key of a frontend, both families alike: what a packet is addressed to. Port and protocol 0 stand for the whole
 /// address.
@@ -29,11 +30,29 @@ impl Destination {
     }
 }
 
+impl fmt::Display for Destination {
+    /// `192.0.2.1:80/tcp`; of a whole address, that alone.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, port, protocol } = *self;
+        match Protocol::from_number(protocol) {
+            Some(protocol) => write!(f, "{}/{}", SocketAddr::new(address, port), protocol.lower()),
+            None if self == &Self::whole(address) => address.fmt(f),
+            None => write!(f, "{}/{protocol}", SocketAddr::new(address, port)),
+        }
+    }
+}
+
 /// A source range of a Service port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct SourceRange {
     pub(super) service: u32,
     pub(super) range: IpNet,
+}
+
+impl fmt::Display for SourceRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of number {}", self.range, self.service)
+    }
 }
 
 impl SourceRange {

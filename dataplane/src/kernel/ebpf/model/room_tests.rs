@@ -5,7 +5,7 @@ use std::sync::Arc;
 use shunt_abi::frontend;
 use shunt_abi::name;
 
-use super::super::audit;
+use super::super::audit::Differences;
 use super::super::write::Destination;
 use super::samples::{carry_out, destination, frontend as at, ip, reached, spec};
 use super::tests::{Lab, ROOM, VIP, external};
@@ -129,7 +129,7 @@ fn an_agent_that_starts_prefers_what_is_there() {
     lab.change(at(VIP, 80), Some(spec("a", &["10.0.0.1:80"])));
     let (mut model, writes) = lab.adopt();
     carry_out(&mut lab.maps, &writes);
-    assert_eq!(audit::differences(&model, &lab.maps), 0);
+    assert_eq!(Differences::between(&model, &lab.maps).lines(), [""; 0]);
     assert_eq!(reached(&lab.maps, destination("10.96.0.9", 80)).unwrap(), ["10.0.0.9:80"]);
     assert_eq!(model.take_shortage(), Some(vec![(at(VIP, 80), name::FRONTENDS4)]));
 }

@@ -9,7 +9,7 @@ use shunt_abi::frontend::{self, FrontendValue};
 use shunt_abi::known::Role;
 
 use super::super::adopt::{Observed, adopt};
-use super::super::audit;
+use super::super::audit::Differences;
 use super::super::ranges::GRACE;
 use super::super::service::Surroundings;
 use super::super::write::{Destination, Step, Writes};
@@ -61,7 +61,7 @@ impl Lab {
     pub(super) fn apply(&mut self, changes: &Changes) -> Writes {
         let writes = self.model.apply(changes, self.now);
         carry_out(&mut self.maps, &writes);
-        assert_eq!(audit::differences(&self.model, &self.maps), 0);
+        assert_eq!(Differences::between(&self.model, &self.maps).lines(), [""; 0]);
         assert_eq!(self.model.frontends(), self.maps.frontends.len());
         let used = self.model.resources.frontends;
         assert_eq!(usize::try_from(used.v4.used() + used.v6.used()).unwrap(), self.maps.frontends.len());
@@ -270,7 +270,7 @@ fn an_agent_that_starts_writes_nothing_where_all_is_right() {
         before.is_empty() && frontends.is_empty() && after.is_empty(),
         "{before:?} {frontends:?} {after:?}"
     );
-    assert_eq!(audit::differences(&model, &lab.maps), 0);
+    assert_eq!(Differences::between(&model, &lab.maps).lines(), [""; 0]);
 }
 
 #[test]
@@ -284,7 +284,7 @@ fn an_agent_that_starts_keeps_numbers_and_removes_what_is_gone() {
     let survivor = lab.maps.backends[&2];
     let (model, writes) = lab.adopt();
     carry_out(&mut lab.maps, &writes);
-    assert_eq!(audit::differences(&model, &lab.maps), 0);
+    assert_eq!(Differences::between(&model, &lab.maps).lines(), [""; 0]);
     assert_eq!(reached(&lab.maps, destination(VIP, 80)).unwrap(), ["10.0.0.2:80", "10.0.0.3:80"]);
     assert_eq!((lab.value(VIP, 80).service, lab.maps.backends[&2]), (number, survivor));
     assert_eq!(lab.maps.frontends.len(), 2);
@@ -317,10 +317,10 @@ fn damage_is_found_and_repaired() {
     for (number, damage) in damages.into_iter().enumerate() {
         lab.maps = right.clone();
         damage(&mut lab.maps);
-        assert!(audit::differences(&lab.model, &lab.maps) > 0, "{number}");
+        assert!(Differences::between(&lab.model, &lab.maps).number() > 0, "{number}");
         let (model, writes) = lab.adopt();
         carry_out(&mut lab.maps, &writes);
-        assert_eq!(audit::differences(&model, &lab.maps), 0, "{number}");
+        assert_eq!(Differences::between(&model, &lab.maps).lines(), [""; 0], "{number}");
         assert_eq!(reached(&lab.maps, destination(VIP, 80)).unwrap().len(), 2, "{number}");
     }
 }
@@ -356,7 +356,7 @@ fn random_changes_always_lead_to_what_was_asked_for() {
             let (model, writes) = lab.adopt();
             carry_out(&mut lab.maps, &writes);
             lab.model = model;
-            assert_eq!(audit::differences(&lab.model, &lab.maps), 0, "round {round}");
+            assert_eq!(Differences::between(&lab.model, &lab.maps).lines(), [""; 0], "round {round}");
             lab.now += Duration::from_secs(1);
         }
     }
