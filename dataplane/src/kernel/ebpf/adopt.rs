@@ -17,7 +17,7 @@ use super::model::{Capacities, Model, ServiceKey};
 use super::placement::HeldPool;
 use super::service::{Held, Service, Surroundings, destinations};
 use super::write::{Destination, SourceRange, Step, Writes};
-use crate::domain::ServicePortName;
+use crate::domain::{IpFamily, ServicePortName};
 use crate::plan::Table;
 
 /// What the maps hold.
@@ -61,7 +61,6 @@ pub(super) fn adopt(
         observed,
         writes: Writes::default(),
         taken: BTreeSet::new(),
-        numbers: BTreeSet::new(),
     };
     adoption.learn(table);
     adoption.take_over();
@@ -86,8 +85,6 @@ struct Adoption<'a> {
     writes: Writes,
     /// Backends that a Service has taken over.
     taken: BTreeSet<u32>,
-    /// Numbers of Service ports in use.
-    numbers: BTreeSet<u32>,
 }
 
 impl Adoption<'_> {
@@ -103,7 +100,9 @@ impl Adoption<'_> {
             self.take_values(key, service);
         }
         let mut orphans = self.orphans();
-        for service in services.values_mut() {
+        for (key, service) in &mut services {
+            self.share_number(&key.owner, service);
+            self.take_source_ranges(key.family, service);
             self.take_orphans(service, &mut orphans);
         }
         self.model.services = services;
@@ -129,32 +128,36 @@ impl Adoption<'_> {
                 self.take_pool(service, range);
             }
         }
-        if service.id != 0 {
-            let own = SourceRange::all_of(service.id, key.family);
-            let room = self.model.resources.source_ranges.get_mut(key.family);
-            let found = self.observed.source_ranges.range(own).filter(|_| room.take());
-            service.source_ranges = found.map(|entry| entry.range).collect();
-        }
     }
 
     /// Whether the number is this Service's, now or already.
     fn take_number(&mut self, owner: &Arc<ServicePortName>, service: &mut Service, number: u32) -> bool {
-        if service.id != 0 {
-            return service.id == number;
+        self.share_number(owner, service);
+        if service.id == 0 && self.model.service_ids.claim(Id { index: number, generation: 1 }) {
+            self.model.numbers.insert(Arc::clone(owner), (number, 1));
+            service.id = number;
         }
-        if let Some((known, families)) = self.model.numbers.get_mut(owner) {
+        service.id != 0 && service.id == number
+    }
+
+    /// The number that the Service port has in the other family is its number in this one, too.
+    fn share_number(&mut self, owner: &Arc<ServicePortName>, service: &mut Service) {
+        if service.id == 0
+            && let Some((known, families)) = self.model.numbers.get_mut(owner)
+        {
             *families += 1;
             service.id = *known;
-            return service.id == number;
         }
-        let id = Id { index: number, generation: 1 };
-        if !self.model.service_ids.claim(id) {
-            return false;
+    }
+
+    /// Also where none of the family's frontends was there: the ranges go by the number alone.
+    fn take_source_ranges(&mut self, family: IpFamily, service: &mut Service) {
+        if service.id != 0 {
+            let own = SourceRange::all_of(service.id, family);
+            let room = self.model.resources.source_ranges.get_mut(family);
+            let found = self.observed.source_ranges.range(own).filter(|_| room.take());
+            service.source_ranges = found.map(|entry| entry.range).collect();
         }
-        self.numbers.insert(number);
-        self.model.numbers.insert(Arc::clone(owner), (number, 1));
-        service.id = number;
-        true
     }
 
     fn take_pool(&mut self, service: &mut Service, range: Range<u32>) {
@@ -225,9 +228,24 @@ impl Adoption<'_> {
                 model.resources.backends.give(index, now);
             }
         }
-        let foreign = |entry: &&SourceRange| !self.numbers.contains(&entry.service);
-        let rest = self.observed.source_ranges.iter().filter(foreign);
+        let held: BTreeSet<_> = model.source_ranges().collect();
+        let rest = self.observed.source_ranges.difference(&held);
         self.writes.after.extend(rest.copied().map(Step::RemoveRange));
+        self.rest_numbers(now);
+    }
+
+    /// Numbers of Service ports that nobody has any more. What goes by them is removed last of all: whoever got one at
+    /// once would lose what is written for him.
+    fn rest_numbers(&mut self, now: Instant) {
+        let of_frontends = self.observed.frontends.values().map(|value| value.service);
+        let of_ranges = self.observed.source_ranges.iter().map(|entry| entry.service);
+        let seen: BTreeSet<u32> = of_frontends.chain(of_ranges).collect();
+        let ids = &mut self.model.service_ids;
+        for index in seen {
+            if ids.claim(Id { index, generation: 1 }) {
+                ids.give(index, now);
+            }
+        }
     }
 }
 

@@ -402,6 +402,8 @@ fn decrement<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
 }
 
 #[cfg(test)]
+mod adopt_tests;
+#[cfg(test)]
 mod room_tests;
 #[cfg(test)]
 pub(super) mod samples;
