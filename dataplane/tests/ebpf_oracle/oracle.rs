@@ -1,11 +1,12 @@
 //! What must become of a packet, and whether it did.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use proptest::prelude::TestCaseError;
 use proptest::sample::Index;
 use shunt::domain::Protocol;
-use shunt::kernel::Trial;
+use shunt::kernel::{Inspected, Trial};
 use shunt::plan::explain::{Client, Explanation, Question, Scope, Source, Verdict};
 
 use crate::node::{MARK, Node};
@@ -28,12 +29,22 @@ pub(crate) struct Seen {
     rejected: usize,
     dropped: usize,
     untouched: usize,
+    /// At first, for want of the masquerade rule. The rule stays, so there may be none.
+    turned_away: usize,
 }
 
 impl Seen {
     /// Everything was there.
     pub(crate) fn is_broad(&self) -> bool {
-        let Self { forwarded: [four, six], masqueraded, hairpinned, rejected, dropped, untouched } = *self;
+        let Self {
+            forwarded: [four, six],
+            masqueraded,
+            hairpinned,
+            rejected,
+            dropped,
+            untouched,
+            turned_away: _,
+        } = *self;
         [four, six, masqueraded, hairpinned, rejected, dropped, untouched].iter().all(|count| *count > 5)
     }
 }
@@ -50,15 +61,21 @@ pub(crate) fn check(
         return Ok(());
     }
     let expected = node.explain(&question);
-    let inspected = node.probe(question);
+    let mut inspected = node.probe(question);
+    let comes_from_outside =
+        expected.verdict == Verdict::Forward(Source::NotAPod) && question.client == Client::Outside;
+    let turned_away = comes_from_outside && is_dropped(&inspected);
+    if turned_away {
+        inspected = until_let_in(node, question);
+    }
     let Some(trial) = &inspected.probe else { return Err(TestCaseError::fail(inspected.to_string())) };
     let fail = |reason: &str| Err(TestCaseError::fail(format!("{reason}\n{expected}\n{inspected}")));
-    // The first client from outside of the cluster is let in once masquerading has begun: it sends again.
-    if expected.verdict == Verdict::Forward(Source::NotAPod)
-        && question.client == Client::Outside
-        && trial.verdict == "dropped"
-    {
-        return Ok(());
+    if turned_away {
+        seen.turned_away += 1;
+        // What is not masqueraded needs no rule, and so nothing to wait for.
+        if trial.mark != MARK {
+            return fail("must not be turned away at first");
+        }
     }
     match expected.verdict {
         Verdict::Forward(source) => match forwarded(node, &question, (&expected, source), trial, seen) {
@@ -82,6 +99,26 @@ pub(crate) fn check(
             if passes && trial.mark == 0 { Ok(()) } else { fail("must be left alone") }
         }
     }
+}
+
+/// Between two packets of a client that is turned away, and how many it sends.
+const PAUSE: Duration = Duration::from_millis(20);
+const ATTEMPTS: usize = 1_000;
+
+/// The first client from outside of the cluster is let in once masquerading has begun: it sends again.
+fn until_let_in(node: &mut Node, question: Question) -> Inspected {
+    for _ in 0..ATTEMPTS {
+        std::thread::sleep(PAUSE);
+        let inspected = node.probe(question);
+        if !is_dropped(&inspected) {
+            return inspected;
+        }
+    }
+    node.probe(question)
+}
+
+fn is_dropped(inspected: &Inspected) -> bool {
+    inspected.probe.as_ref().is_some_and(|trial| trial.verdict == "dropped")
 }
 
 /// Three of four packets are to something that is programmed.
