@@ -239,7 +239,7 @@ values!([u32; 4], shunt_abi::flow::FlowValue6, shunt_abi::fragment::FragmentValu
 #[inline]
 fn known<F: Family>(role: Role, address: F::Address, port: u16, protocol: u8) -> bool {
     let bit = F::bit(role, address, port, protocol);
-    KNOWN.get(bit.word).is_some_and(|word| word & bit.mask != 0)
+    KNOWN.get(bit.word).is_some_and(|element| bit.is_in(*element))
 }
 
 /// Whether an address and port (network order) may be a frontend's.

@@ -195,7 +195,7 @@ impl Maps {
         }
     }
 
-    /// Sets the bit of a destination, once.
+    /// Sets the bits of a destination, once.
     pub(super) fn set_known(
         &self,
         role: Role,
@@ -209,7 +209,7 @@ impl Maps {
         };
         let element = usize::try_from(bit.word).ok().and_then(|index| shadow.get_mut(index));
         match element {
-            Some(element) if *element & bit.mask == 0 => {
+            Some(element) if !bit.is_in(*element) => {
                 *element |= bit.mask;
                 self.known.set(&bit.word, element)
             }
