@@ -3,8 +3,8 @@
 use std::num::NonZeroU32;
 
 use super::section::{go_float, section};
-use super::settings::MapSizes;
 use super::validation::Findings;
+use crate::kernel::ebpf::WantedSizes;
 
 /// No table has more elements than this: keys and values of so many would take gigabytes.
 const MOST: i32 = 1 << 26;
@@ -72,9 +72,9 @@ impl MapDocument {
     }
 
     /// The settings; the document has passed validation.
-    pub(super) fn settings(&self) -> MapSizes {
+    pub(super) fn settings(&self) -> WantedSizes {
         let size = |written: i32| u32::try_from(written).ok().and_then(NonZeroU32::new);
-        MapSizes {
+        WantedSizes {
             memory_millionths: millionths(self.memory_ratio),
             affinity_clients: size(self.affinity_clients),
             backends: size(self.backends),

@@ -46,8 +46,8 @@ pub use logging_document::{
 pub use map_document::MapDocument;
 pub use mode::Mode;
 pub use settings::{
-    Acceleration, Client, Conntrack, Ebpf, LocalhostNodePorts, LogFormat, Logging, MapSizes,
-    NodePortAddresses, Servers, Settings, SocketLb,
+    Acceleration, Client, Conntrack, Ebpf, LocalhostNodePorts, LogFormat, Logging, NodePortAddresses,
+    Servers, Settings, SocketLb,
 };
 pub use shunt_document::{ShuntConfiguration, Word};
 pub use watch::watch_file;

@@ -1,7 +1,6 @@
 //! The effective, typed settings that the agent runs with.
 
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use ipnet::IpNet;
 use super::local_mode::LocalMode;
 use super::mode::Mode;
 use crate::domain::IpFamily;
-use crate::kernel::ebpf::Attaching;
+use crate::kernel::ebpf::{Attaching, WantedSizes};
 
 /// Everything the agent is told by flags and files, checked and converted.
 #[derive(Clone, Debug, PartialEq)]
@@ -161,31 +160,7 @@ pub struct Ebpf {
     /// How packet programs get onto interfaces.
     pub attaching: Attaching,
     /// How much the maps can hold.
-    pub maps: MapSizes,
-}
-
-/// How much the tables of the eBPF dataplane can hold. `None` for what `memory_millionths`, or the default of the
-/// cluster's tables, says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MapSizes {
-    /// Millionths of the node's memory that the tables of traffic may take when all of them are full.
-    pub memory_millionths: u32,
-    /// Clients with affinity, for each address family.
-    pub affinity_clients: Option<NonZeroU32>,
-    /// Endpoints of Service ports.
-    pub backends: Option<NonZeroU32>,
-    /// Established flows, for each address family.
-    pub flows: Option<NonZeroU32>,
-    /// Addresses with ports that clients may name, for each address family.
-    pub frontends: Option<NonZeroU32>,
-    /// Endpoints in all pools together.
-    pub pool_slots: Option<NonZeroU32>,
-    /// Service ports.
-    pub service_ports: Option<NonZeroU32>,
-    /// Sockets that were connected to an endpoint.
-    pub sockets: Option<NonZeroU32>,
-    /// Source ranges, for each address family.
-    pub source_ranges: Option<NonZeroU32>,
+    pub maps: WantedSizes,
 }
 
 /// Whose sockets are balanced at connect time.

@@ -8,7 +8,7 @@ use anyhow::Context;
 use tokio::sync::Notify;
 
 use super::choice::{Choice, choose};
-use crate::config::{MapSizes, Mode, NodePortAddresses, Settings, SocketLb};
+use crate::config::{Mode, NodePortAddresses, Settings, SocketLb};
 use crate::domain::{IpFamily, LocalDetector, Node};
 use crate::kernel::ebpf::{self, Ebpf};
 use crate::kernel::nftables::{self, Monitor, Nftables};
@@ -162,29 +162,7 @@ fn ebpf_settings(settings: &Settings, detectors: &PerFamily<LocalDetector>) -> e
 
 /// Elements of the maps: as configured, the rest by the node's memory.
 fn sizes(settings: &Settings) -> ebpf::Sizes {
-    let MapSizes {
-        memory_millionths,
-        affinity_clients,
-        backends,
-        flows,
-        frontends,
-        pool_slots,
-        service_ports,
-        sockets,
-        source_ranges,
-    } = settings.ebpf.maps;
-    let wanted = ebpf::WantedSizes {
-        memory_millionths,
-        affinity_clients,
-        backends,
-        flows,
-        frontends,
-        pool_slots,
-        service_ports,
-        sockets,
-        source_ranges,
-    };
-    ebpf::Sizes::of_this_node(&wanted, settings.service_metrics > 0)
+    ebpf::Sizes::of_this_node(&settings.ebpf.maps, settings.service_metrics > 0)
 }
 
 /// Seconds.
