@@ -74,6 +74,15 @@ enum Step {
 }
 
 impl Rule {
+    /// Takes in what is needed now; whether the programs have to let clients in again.
+    fn take_need(&mut self, need: Need) -> bool {
+        // Connections that are masqueraded live on only with the rule.
+        self.seen |= need < self.need && self.installed == Some(true);
+        self.need = need;
+        // Nobody looks for clients that are turned away while it is needed otherwise, or by nobody for a moment.
+        need != Need::OnDemand && std::mem::take(&mut self.closing)
+    }
+
     /// The next step towards the end, with so many connections that are masqueraded.
     fn step(&mut self, connections: u64, now: Instant) -> Step {
         if self.need == Need::Always || !self.seen || connections > 0 {
@@ -146,10 +155,7 @@ impl Masquerade {
 
     fn change(&mut self, family: IpFamily, need: Need, signals: Signals<'_>) -> Result<(), MasqueradeError> {
         let rule = self.rules.get_mut(family);
-        // Connections that are masqueraded live on only with the rule.
-        rule.seen |= need < rule.need && rule.installed == Some(true);
-        rule.need = need;
-        if need != Need::OnDemand && std::mem::take(&mut rule.closing) && need == Need::Always {
+        if rule.take_need(need) {
             tell(signals, family, true)?;
         }
         if rule.dropped.is_none() {
@@ -321,6 +327,17 @@ mod tests {
         assert!(rule.is_wanted());
         assert_eq!(rule.step(0, start), Step::Remove);
         assert!(!rule.is_wanted() && !rule.awaits_clients());
+    }
+
+    #[test]
+    fn clients_are_let_in_again_when_nothing_needed_the_rule_for_a_moment_before_it_went() {
+        let (mut rule, start) = (on_demand(), Instant::now());
+        rule.step(0, start);
+        assert_eq!(rule.step(0, start + QUIET), Step::Close);
+        assert!(rule.take_need(Need::None), "the rule is still there, and nobody would look for clients");
+        assert!(!rule.take_need(Need::OnDemand) && rule.is_wanted() && !rule.awaits_clients());
+        assert_eq!(rule.step(0, start + QUIET), Step::Close, "it goes as if nothing had been");
+        assert!(!rule.take_need(Need::OnDemand) && rule.awaits_clients());
     }
 
     #[test]
