@@ -10,7 +10,6 @@ use std::time::Instant;
 use shunt_abi::address::from_words;
 use shunt_abi::backend::BackendValue;
 use shunt_abi::frontend::{FrontendValue, SPLIT};
-use shunt_abi::known::Role;
 
 use super::ids::Id;
 use super::model::{Capacities, Model, ServiceKey};
@@ -178,9 +177,7 @@ impl Adoption<'_> {
         let id = Id { index, generation: value.generation };
         if !service.backends.contains_key(&socket) && self.model.resources.backends.claim(id) {
             service.backends.insert(socket, Held { id, flags: value.flags });
-            let protocol = service.frontends.keys().next().map_or(0, |frontend| frontend.protocol.number());
-            let destination = Destination { address: socket.ip(), port: socket.port(), protocol };
-            self.writes.known.push((Role::Backend, destination));
+            self.writes.know_backend(socket, service.protocol());
             self.taken.insert(index);
         }
     }

@@ -346,7 +346,7 @@ impl Dataplane for Ebpf {
         }
         drop(state);
         vec![
-            ("frontends", count(frontends)),
+            ("frontends", frontends),
             ("backends", count(backends)),
             ("pool slots", count(pool)),
             ("interfaces", count(self.shared.attachments().interfaces())),

@@ -80,8 +80,6 @@ pub(super) struct Model {
     node_ports: BTreeMap<Frontend, ServiceKey>,
     /// Service ports that need the masquerade rule: on demand, always.
     masquerading: PerFamily<[usize; 2]>,
-    /// Frontends of all Service ports.
-    values: usize,
 }
 
 impl Model {
@@ -104,7 +102,6 @@ impl Model {
             shortage_changed: true,
             node_ports: BTreeMap::new(),
             masquerading: PerFamily::default(),
-            values: 0,
         }
     }
 
@@ -264,7 +261,6 @@ impl Model {
             Need::OnDemand => *on_demand -= 1,
             Need::Always => *always -= 1,
         }
-        self.values -= service.counted;
         let short = std::mem::take(&mut service.short);
         if service.id == 0 && !service.frontends.is_empty() {
             service.id = self.number(&key.owner, writes, now).unwrap_or(0);
@@ -294,8 +290,6 @@ impl Model {
             Need::OnDemand => *on_demand += 1,
             Need::Always => *always += 1,
         }
-        service.counted = service.values.len();
-        self.values += service.counted;
         self.services.insert(key.clone(), service);
     }
 
@@ -359,8 +353,9 @@ impl Model {
     }
 
     /// Number of frontends, whole addresses included.
-    pub(super) fn frontends(&self) -> usize {
-        self.values + self.cluster_ips.len()
+    pub(super) fn frontends(&self) -> u64 {
+        let room = &self.resources.frontends;
+        u64::from(room.v4.used()) + u64::from(room.v6.used())
     }
 
     /// Every frontend with its value.

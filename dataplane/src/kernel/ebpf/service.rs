@@ -10,7 +10,6 @@ use std::time::Instant;
 
 use ipnet::IpNet;
 use shunt_abi::address::mapped_words;
-use shunt_abi::known::Role;
 use shunt_abi::{backend, frontend, name};
 use shunt_abi::{backend::BackendValue, frontend::FrontendValue};
 
@@ -84,8 +83,6 @@ pub(super) struct Service {
     pub(super) backends: BTreeMap<SocketAddr, Held>,
     pub(super) pools: Vec<HeldPool>,
     pub(super) values: BTreeMap<Destination, FrontendValue>,
-    /// How many of the values are in the model's sum.
-    pub(super) counted: usize,
     /// Cluster IPs among the values' addresses: each has a value of its own in the model.
     pub(super) whole: BTreeSet<IpAddr>,
     pub(super) source_ranges: BTreeSet<IpNet>,
@@ -123,6 +120,11 @@ impl Service {
         self.masquerades = needs.max().unwrap_or_default();
     }
 
+    /// The IANA number that all of its frontends and backends have; 0 if there are none.
+    pub(super) fn protocol(&self) -> u8 {
+        self.frontends.keys().next().map_or(0, |frontend| frontend.protocol.number())
+    }
+
     /// Every endpoint that is or may still be talked to, with the flags it has.
     fn backend_flags(&self, around: &Surroundings) -> BTreeMap<SocketAddr, u16> {
         let mut flags = BTreeMap::new();
@@ -158,7 +160,7 @@ impl Service {
         writes: &mut Writes,
         now: Instant,
     ) {
-        let protocol = self.frontends.keys().next().map_or(0, |frontend| frontend.protocol.number());
+        let protocol = self.protocol();
         for (socket, &flags) in wanted {
             let held = match self.backends.get(socket) {
                 Some(held) if held.flags == flags => continue,
@@ -170,8 +172,7 @@ impl Service {
                 },
             };
             self.backends.insert(*socket, held);
-            let destination = Destination { address: socket.ip(), port: socket.port(), protocol };
-            writes.known.push((Role::Backend, destination));
+            writes.know_backend(*socket, protocol);
             writes.before.push(Step::Backend(held.id.index, backend_value(*socket, held)));
         }
     }

@@ -100,6 +100,12 @@ impl Writes {
         self.known.extend(both.map(|destination| (Role::Frontend, destination)));
     }
 
+    /// Notes that packets from and to the endpoint have to be looked at.
+    pub(super) fn know_backend(&mut self, socket: SocketAddr, protocol: u8) {
+        let destination = Destination { address: socket.ip(), port: socket.port(), protocol };
+        self.known.push((Role::Backend, destination));
+    }
+
     pub(super) fn set(&mut self, destination: Destination, value: FrontendValue) {
         self.know_frontend(destination);
         self.frontends.insert(destination, Some(value));
