@@ -150,7 +150,6 @@ impl Maps {
         for step in &writes.before {
             self.step(step)?;
         }
-        // What goes makes room.
         for (destination, value) in writes.frontends_in_order() {
             self.frontend(destination, value)
                 .map_err(|source| WriteError { destination: Some(destination), source })?;

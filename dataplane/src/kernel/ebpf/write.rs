@@ -28,6 +28,11 @@ impl Destination {
     pub(super) const fn whole(address: IpAddr) -> Self {
         Self { address, port: 0, protocol: 0 }
     }
+
+    /// Whether it is a whole address.
+    const fn is_whole(&self) -> bool {
+        self.port == 0 && self.protocol == 0
+    }
 }
 
 impl fmt::Display for Destination {
@@ -36,7 +41,7 @@ impl fmt::Display for Destination {
         let Self { address, port, protocol } = *self;
         match Protocol::from_number(protocol) {
             Some(protocol) => write!(f, "{}/{}", SocketAddr::new(address, port), protocol.lower()),
-            None if self == &Self::whole(address) => address.fmt(f),
+            None if self.is_whole() => address.fmt(f),
             None => write!(f, "{}/{protocol}", SocketAddr::new(address, port)),
         }
     }
@@ -116,10 +121,15 @@ impl Writes {
         self.frontends.entry(destination).or_insert(None);
     }
 
-    /// Every frontend with its new value: first those that go.
+    /// Every frontend with its new value: first those that go, which makes room. A whole address rejects what no port of
+    /// it takes, also in the middle of connections: it goes before its ports, and comes after them.
     pub(super) fn frontends_in_order(&self) -> impl Iterator<Item = (Destination, Option<&FrontendValue>)> {
-        let of = |gone: bool| self.frontends.iter().filter(move |(_, value)| value.is_none() == gone);
-        of(true).chain(of(false)).map(|(destination, value)| (*destination, value.as_ref()))
+        let of = |gone: bool, whole: bool| {
+            let all = self.frontends.iter();
+            all.filter(move |(at, value)| value.is_none() == gone && at.is_whole() == whole)
+        };
+        let steps = of(true, true).chain(of(true, false)).chain(of(false, false)).chain(of(false, true));
+        steps.map(|(destination, value)| (*destination, value.as_ref()))
     }
 
     /// Elements written and removed.
@@ -134,5 +144,26 @@ impl Writes {
             self.before.iter().chain(&self.after).filter(is_write).count()
         };
         ((set + steps(true)) as u64, (self.frontends.len() - set + steps(false)) as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_address_goes_before_its_ports_and_comes_after_them() {
+        let at = |text: &str, port| Destination { address: text.parse().unwrap(), port, protocol: 6 };
+        let whole = |text: &str| Destination::whole(text.parse().unwrap());
+        let mut writes = Writes::default();
+        for new in [whole("10.96.0.1"), at("10.96.0.1", 80), whole("10.96.0.2"), at("10.96.0.2", 80)] {
+            writes.set(new, FrontendValue::default());
+        }
+        writes.remove(at("10.96.0.3", 80));
+        writes.remove(whole("10.96.0.3"));
+        let order: Vec<_> = writes.frontends_in_order().map(|(at, _)| at.to_string()).collect();
+        let gone = ["10.96.0.3", "10.96.0.3:80/tcp"];
+        let new = ["10.96.0.1:80/tcp", "10.96.0.2:80/tcp", "10.96.0.1", "10.96.0.2"];
+        assert_eq!(order, [gone.as_slice(), &new].concat());
     }
 }
