@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::process::Command;
 
@@ -68,6 +69,12 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn new(bpffs: &Path) -> Self {
+        // Every restore and audit reads all of these.
+        let few = WantedSizes {
+            backends: NonZeroU32::new(1 << 12),
+            pool_slots: NonZeroU32::new(1 << 12),
+            ..WantedSizes::default()
+        };
         let settings = Settings {
             cgroup_root: "/sys/fs/cgroup".into(),
             bpffs_root: bpffs.to_owned(),
@@ -80,7 +87,7 @@ impl Node {
             masquerade_mark: MARK,
             masquerade_all: false,
             loopback_node_ports: false,
-            sizes: Sizes::of_this_node(&WantedSizes::default(), false),
+            sizes: Sizes::of_this_node(&few, false),
             takes_over: false,
             tcp_idle_seconds: 3600,
         };
