@@ -18,7 +18,7 @@ use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunne
 use node::{Node, in_namespace};
 
 /// Histories, each with a few plans on the way and some packets after each.
-const HISTORIES: u32 = 30;
+const HISTORIES: u32 = 60;
 const PACKETS: usize = 80;
 
 /// The histories are others each time, unless `PROPTEST_RNG_SEED` names those of an earlier run.
