@@ -38,7 +38,7 @@ pub struct Arguments {
     /// Rounds of the datapath part, each going through all lanes [default: 7; quick: 3].
     #[arg(long)]
     rounds: Option<usize>,
-    /// Lanes of the datapath part besides `direct`, by parts of their names [default: all].
+    /// Lanes of control plane and datapath (there besides `direct`), by parts of their names [default: all].
     #[arg(long, value_delimiter = ',')]
     lanes: Vec<String>,
     /// Cases of the control plane, after the start [default: all].
@@ -162,7 +162,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Whether a lane of the datapath part is to be measured.
+    /// Whether a lane is to be measured.
     pub(super) fn wants(&self, lane: &str) -> bool {
         self.lanes.is_empty() || self.lanes.iter().any(|part| lane.contains(part.as_str()))
     }

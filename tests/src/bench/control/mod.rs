@@ -57,7 +57,7 @@ impl Case<'_> {
 pub(super) fn run(plan: &Plan, terminal: &Terminal) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for &services in &plan.services {
-        let wanted = |proxy: &&Proxy| proxy.control && services <= proxy.up_to;
+        let wanted = |proxy: &&Proxy| proxy.control && services <= proxy.up_to && plan.wants(&proxy.lane);
         for proxy in plan.proxies.iter().filter(wanted) {
             terminal.say(&format!("control plane, N = {services}, {}", proxy.lane));
             let case = Case { plan, proxy, services, terminal, figures: Vec::new() };
