@@ -15,10 +15,11 @@ use super::attachments::{AttachError, Attachments};
 use super::audit::Differences;
 use super::balancing::Balancing;
 use super::directory::Directory;
+use super::failure::{failed, full, refusal, unsupported};
 use super::flows::Patience;
 use super::inspect;
 use super::map::MapError;
-use super::maps::{Maps, WriteError};
+use super::maps::Maps;
 use super::masquerade::{Masquerade, Need, TOLD};
 use super::model::{Capacities, Model};
 use super::monitor::Monitor;
@@ -27,19 +28,18 @@ use super::observe::observe;
 use super::opt_outs::{self, OptOuts};
 use super::predecessor::{Carried, Predecessor, leave_schema};
 use super::programs::Programs;
-use super::service::{Surroundings, destinations};
+use super::service::Surroundings;
 use super::settings::Settings;
 use super::shared::{Shared, State};
-use super::sizes;
 use super::trial;
 use super::watcher;
 use super::words;
 use super::worker::{self, Job};
-use super::write::{Destination, Step, Writes};
+use super::write::{Step, Writes};
 use crate::domain::{IpFamily, LocalDetector};
 use crate::kernel::monitor::current_addresses;
 use crate::kernel::{Applied, Dataplane, DataplaneError, Inspected, Inspection, Observations};
-use crate::plan::{Changes, Frontend, FrontendAddress, Globals, Table};
+use crate::plan::{Changes, Frontend, Globals, Table};
 
 /// Services as BPF programs on every interface, and on the sockets of a cgroup.
 #[derive(Debug)]
@@ -392,45 +392,4 @@ impl Dataplane for Ebpf {
 /// The first generation of backends. Not the time of day: an agent gives more of them than seconds pass.
 fn generation() -> u32 {
     rand::random::<u32>().max(1)
-}
-
-impl From<MapError> for DataplaneError {
-    fn from(error: MapError) -> Self {
-        failed("use a map", &error)
-    }
-}
-
-/// Says which map is full, and what helps.
-fn full(map: &str, capacities: &Capacities) -> String {
-    let capacity = capacities.of(map);
-    let setting = sizes::setting_of(map);
-    format!("map {map} is full ({capacity} elements): set {setting} of ShuntConfiguration higher")
-}
-
-fn unsupported(feature: &str) -> impl Fn(io::Error) -> DataplaneError + '_ {
-    move |source| DataplaneError::Unsupported { feature: feature.to_owned(), source }
-}
-
-fn failed(operation: &str, error: &dyn std::error::Error) -> DataplaneError {
-    let source = io::Error::other(words(error));
-    DataplaneError::Transaction { operation: operation.to_owned(), source }
-}
-
-/// The frontend that was being written is left out, if it is known.
-fn refusal(model: &Model, error: &WriteError) -> DataplaneError {
-    let source = io::Error::other(words(&error.source));
-    let operation = "write the maps".to_owned();
-    match error.destination.and_then(|destination| frontend_of(model, destination)) {
-        Some(frontend) => DataplaneError::FrontendRefused { frontend, operation, source },
-        None => DataplaneError::Transaction { operation, source },
-    }
-}
-
-fn frontend_of(model: &Model, wanted: Destination) -> Option<Frontend> {
-    let leads = |frontend: &&Frontend| match frontend.address {
-        // The whole address goes with any of its ports.
-        FrontendAddress::Ip(address) if wanted.port == 0 => address == wanted.address,
-        _ => destinations(**frontend, &model.around).any(|destination| destination == wanted),
-    };
-    model.services.values().flat_map(|service| service.frontends.keys()).find(leads).copied()
 }

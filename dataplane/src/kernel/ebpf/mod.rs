@@ -3,10 +3,11 @@
 //! # Parts
 //!
 //! Pure: `service` (what one Service port is in the maps), `model` (all of them; changes -> writes), `adopt` (what
-//! an earlier agent left -> model and writes), `ids` and `ranges` (numbers and places), `audit`, `flows` (when a
-//! flow is over). Talking to the kernel: `sys`, `map` and `maps`, `programs`; `attachments` with
-//! `link`, `classic`, `order` and `interfaces`; `monitor` and `watcher`; `sockets` and `namespaces`; `opt_outs`;
-//! `masquerade`.
+//! an earlier agent left -> model and writes), `ids`, `ranges` and `room` (numbers and places), `audit`, `flows` (when a
+//! flow is over). Talking to the kernel: `sys`, `map` and `maps`; `programs` and `loading`; `attachments` with `link`,
+//! `classic`, `order`, `markers` and `interfaces`; `monitor` and `watcher`; `sockets` and `namespaces`; `opt_outs`;
+//! `masquerade`. Answering questions: `observe`, `inspect`, `trial`. `dataplane` puts them behind the trait, `shared` is what threads
+//! share.
 //!
 //! # What stays when the agent ends
 //!
@@ -17,8 +18,8 @@
 //! # Threads
 //!
 //! The agent's task owns the dataplane. One thread looks after interfaces, addresses and what others do to ours
-//! (`watcher`), one collects flows and destroys sockets (`worker`), one finds the cgroups of pods that opted out
-//! (`opt_outs`); they end when the dataplane is dropped.
+//! (`watcher`), one collects flows and destroys sockets (`worker`), and where sockets are balanced one finds the cgroups of
+//! pods that opted out (`opt_outs`). They end when the dataplane is dropped.
 
 mod adopt;
 mod attached;
@@ -31,6 +32,7 @@ mod cleanup;
 mod dataplane;
 mod description;
 mod directory;
+mod failure;
 mod flow_maps;
 mod flows;
 mod hook;
