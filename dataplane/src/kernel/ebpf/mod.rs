@@ -68,6 +68,7 @@ mod shared;
 mod sizes;
 mod sockets;
 mod sys;
+mod sorted_map;
 mod translation;
 mod trial;
 mod watcher;

@@ -298,7 +298,7 @@ impl Model {
         let room = self.resources.frontends.get_mut(family);
         let wanted = service.cluster_ips();
         let held = std::mem::take(&mut service.whole);
-        for gone in held.difference(&wanted) {
+        for gone in held.iter().filter(|address| !wanted.contains(address)) {
             decrement(&mut self.cluster_ips, gone);
             if !self.cluster_ips.contains_key(gone) {
                 room.give();
@@ -307,7 +307,7 @@ impl Model {
         }
         for &address in &wanted {
             if held.contains(&address) {
-                service.whole.insert(address);
+                service.whole.push(address);
                 continue;
             }
             if !self.cluster_ips.contains_key(&address) {
@@ -318,7 +318,7 @@ impl Model {
                 writes.set(Destination::whole(address), whole_address());
             }
             *self.cluster_ips.entry(address).or_insert(0) += 1;
-            service.whole.insert(address);
+            service.whole.push(address);
         }
     }
 
@@ -360,7 +360,7 @@ impl Model {
 
     /// Every frontend with its value.
     pub(super) fn values(&self) -> impl Iterator<Item = (Destination, FrontendValue)> + '_ {
-        let own = self.services.values().flat_map(|service| &service.values);
+        let own = self.services.values().flat_map(|service| service.values.iter());
         let whole = self.cluster_ips.keys().map(|address| (Destination::whole(*address), whole_address()));
         own.map(|(destination, value)| (*destination, *value)).chain(whole)
     }

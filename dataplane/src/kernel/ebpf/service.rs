@@ -18,6 +18,7 @@ use super::masquerade::Need;
 use super::placement::{HeldPool, Placement};
 use super::ranges::Ranges;
 use super::room::Room;
+use super::sorted_map::SortedMap;
 use super::write::{Destination, SourceRange, Step, Writes};
 use crate::domain::IpFamily;
 use crate::plan::{Frontend, FrontendAddress, FrontendKind, FrontendSpec, PerFamily, Policy, Target};
@@ -79,12 +80,12 @@ pub(super) struct Held {
 pub(super) struct Service {
     /// Its number, shared by the families.
     pub(super) id: u32,
-    pub(super) frontends: BTreeMap<Frontend, Arc<FrontendSpec>>,
-    pub(super) backends: BTreeMap<SocketAddr, Held>,
+    pub(super) frontends: SortedMap<Frontend, Arc<FrontendSpec>>,
+    pub(super) backends: SortedMap<SocketAddr, Held>,
     pub(super) pools: Vec<HeldPool>,
-    pub(super) values: BTreeMap<Destination, FrontendValue>,
+    pub(super) values: SortedMap<Destination, FrontendValue>,
     /// Cluster IPs among the values' addresses: each has a value of its own in the model.
-    pub(super) whole: BTreeSet<IpAddr>,
+    pub(super) whole: Vec<IpAddr>,
     pub(super) source_ranges: BTreeSet<IpNet>,
     /// Frontends that are not there, or not with all of their endpoints, and the map that has no room for them.
     pub(super) short: BTreeMap<Frontend, &'static str>,
@@ -216,7 +217,7 @@ impl Service {
     ) -> (Vec<Wanted>, Vec<HeldPool>) {
         let mut values = Vec::new();
         let mut pools = Placement { held: &self.pools, placed: Vec::new(), resources, writes, now };
-        for (&at, spec) in &self.frontends {
+        for (&at, spec) in self.frontends.iter() {
             let mut place = |target: &Target| {
                 let backends = target.backends();
                 let held = backends.iter().filter_map(|chosen| self.backends.get(&chosen.socket()));
@@ -298,7 +299,7 @@ impl Service {
         for gone in self.values.keys().filter(|destination| !values.contains_key(destination)) {
             writes.remove(*gone);
         }
-        self.values = values;
+        self.values = values.into_iter().collect();
     }
 
     /// Its source ranges that are there.
