@@ -25,12 +25,17 @@ pub(super) struct Observed {
     pub(super) frontends: BTreeMap<Destination, FrontendValue>,
     /// Those in use (generation not 0).
     pub(super) backends: BTreeMap<u32, BackendValue>,
-    /// The start of the array, as far as it was ever in use.
+    /// The start of the array, as far as it is in use.
     pub(super) pool: Vec<u32>,
     pub(super) source_ranges: BTreeSet<SourceRange>,
 }
 
 impl Observed {
+    /// Where the last pool ends that a frontend leads to.
+    pub(super) fn pool_end(&self) -> u32 {
+        self.frontends.values().flat_map(ranges).map(|range| range.end).max().unwrap_or(0)
+    }
+
     /// Places of the pool array; `None` if that was never so long.
     pub(super) fn pool(&self, range: &Range<u32>) -> Option<&[u32]> {
         self.pool.get(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?)

@@ -10,7 +10,7 @@ use std::time::Instant;
 use shunt_abi::address::UDP;
 use tokio::sync::Notify;
 
-use super::adopt::adopt;
+use super::adopt::{Observed, adopt};
 use super::attachments::{AttachError, Attachments};
 use super::audit::Differences;
 use super::balancing::Balancing;
@@ -63,6 +63,7 @@ impl Ebpf {
     pub fn new(settings: Settings) -> Result<Self, DataplaneError> {
         let directory = Directory::new(&settings.bpffs_root, &settings.sizes);
         directory.create().map_err(unsupported("a place for pins"))?;
+        let pristine = !directory.has_maps();
         let mut balancing = Balancing::new(&settings);
         let wants_sockets = balancing.cgroup().is_some();
         let programs = Programs::load(&directory.maps(), wants_sockets, Some(&settings.sizes))
@@ -82,7 +83,7 @@ impl Ebpf {
             Attachments::new(programs, directory.links(), settings.detectors.clone(), attaching)
                 .map_err(|error| failed("open a socket", &error))?;
         let masquerade = Masquerade::new(settings.masquerade_mark);
-        let shared = Arc::new(Shared::new(maps, attachments, masquerade));
+        let shared = Arc::new(Shared::new(maps, attachments, masquerade, pristine));
         let (jobs, asked) = channel();
         let path = balancing.path().map(ToOwned::to_owned);
         let patience = Patience { idle: settings.tcp_idle_seconds };
@@ -228,10 +229,15 @@ impl Ebpf {
         let mut state = shared.state();
         state.model = None;
         let maps = &shared.maps;
-        let read = |error: super::map::MapError| failed("read what is programmed", &error);
-        state.known = maps.known.entries().map_err(read)?.into_iter().map(|(_, word)| word).collect();
+        let read = |error: MapError| failed("read what is programmed", &error);
+        let observed = if std::mem::take(&mut state.pristine) {
+            state.known = vec![0; usize::try_from(maps.known.capacity()).unwrap_or(0)];
+            Observed::default()
+        } else {
+            state.known = maps.known.entries().map_err(read)?.into_iter().map(|(_, word)| word).collect();
+            maps.observe(maps.backends.capacity(), 0).map_err(read)?
+        };
         shared.know_addresses(&around.host_addresses, &mut state.known).map_err(read)?;
-        let observed = maps.observe().map_err(read)?;
         let (model, writes) = adopt(&observed, table, around, (self.capacities(), generation()), now);
         self.commit(state, model, &writes)
     }
@@ -302,7 +308,8 @@ impl Dataplane for Ebpf {
         let state = self.shared.state();
         let Some(model) = &state.model else { return Ok(1) };
         let read = |error| failed("read what is programmed", &error);
-        let observed = self.shared.maps.observe().map_err(read)?;
+        let observed =
+            self.shared.maps.observe(model.resources.backends.end(), audit::pool_end(model)).map_err(read)?;
         let known = self.shared.maps.known.entries().map_err(read)?;
         let mut differences = Differences::between(model, &observed);
         differences.add_lost_bits(&state.known, &known);

@@ -55,6 +55,11 @@ impl Directory {
         self.base.join(&self.version)
     }
 
+    /// Whether there are maps already, made by an earlier agent.
+    pub(super) fn has_maps(&self) -> bool {
+        entries(&self.maps()).is_ok_and(|found| found.iter().any(|path| !path.is_dir()))
+    }
+
     /// The folder of the links.
     pub(super) fn links(&self) -> PathBuf {
         self.maps().join("links")

@@ -48,6 +48,11 @@ impl Ids {
         self.taken.len()
     }
 
+    /// Neither this number nor a higher one was ever in use.
+    pub(super) const fn end(&self) -> u32 {
+        self.fresh
+    }
+
     /// Whether [`Self::take`] would find one.
     pub(super) fn is_left(&self, now: Instant) -> bool {
         self.fresh < self.capacity

@@ -95,11 +95,7 @@ impl RawMap {
     pub(super) fn visit(&self, each: &mut RawVisitor<'_>) -> Result<(), MapError> {
         match self.visit_in_batches(each) {
             // Kernels and map types without batches.
-            Err(error)
-                if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOTSUP | NOT_SUPPORTED)) =>
-            {
-                self.visit_one_by_one(each)
-            }
+            Err(error) if is_unknown(&error) => self.visit_one_by_one(each),
             outcome => outcome.map_err(|source| self.failed("list", source)),
         }
     }
@@ -205,6 +201,21 @@ impl<K: Plain, V: Plain> TypedMap<K, V> {
         self.raw.set(key.as_bytes(), value.as_bytes())
     }
 
+    /// Writes many elements, with few system calls where the kernel can. Of the same key the last counts.
+    pub(super) fn set_all(&self, keys: &[K], values: &[V]) -> Result<(), MapError> {
+        let most = usize::try_from(BATCH).unwrap_or(usize::MAX);
+        for (keys, values) in keys.chunks(most).zip(values.chunks(most)) {
+            let count = u32::try_from(keys.len()).unwrap_or(u32::MAX);
+            let at_once = count > 1
+                && sys::update_batch(self.raw.fd.as_fd(), keys.as_bytes(), values.as_bytes(), count).is_ok();
+            if !at_once {
+                // One by one tells what is wrong, if anything is.
+                keys.iter().zip(values).try_for_each(|(key, value)| self.set(key, value))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether there was one.
     pub(super) fn delete(&self, key: &K) -> Result<bool, MapError> {
         self.raw.delete(key.as_bytes())
@@ -225,6 +236,11 @@ impl<K: Plain, V: Plain> TypedMap<K, V> {
             each(&pairs.filter_map(read).collect::<Vec<_>>());
         })
     }
+}
+
+/// Whether the kernel has no batches, or not for this type of map.
+fn is_unknown(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOTSUP | NOT_SUPPORTED))
 }
 
 /// Opens the pin of that name in a folder.
@@ -280,20 +296,91 @@ impl CounterMap {
 }
 
 impl<V: Plain> TypedMap<u32, V> {
-    /// Writes neighbours of an array, with one system call where the kernel can.
-    pub(super) fn set_range(&self, start: u32, values: &[V]) -> Result<(), MapError> {
-        let keys: Vec<u32> = (start..).take(values.len()).collect();
-        let count = u32::try_from(values.len()).unwrap_or(u32::MAX);
-        if let [value] = values {
-            return self.set(&start, value);
-        }
-        match sys::update_batch(self.raw.fd.as_fd(), keys.as_bytes(), values.as_bytes(), count) {
-            Err(error)
-                if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOTSUP | NOT_SUPPORTED)) =>
-            {
-                keys.iter().zip(values).try_for_each(|(key, value)| self.set(key, value))
+    /// Shows the first `count` elements of an array to `each`, some at a time, with the index of the first of those.
+    pub(super) fn visit_first(&self, count: u32, each: &mut dyn FnMut(u32, &[V])) -> Result<(), MapError> {
+        let count = count.min(self.capacity());
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        let (mut cursor, mut start) = ([0_u8; 4], 0);
+        while start < count {
+            let batch = BATCH.min(count - start);
+            let room = usize::try_from(batch).unwrap_or(0);
+            keys.resize(room, 0_u32);
+            values.resize(room, V::new_zeroed());
+            let (keys, values) = (keys.as_mut_bytes(), values.as_mut_bytes());
+            match sys::lookup_batch(self.raw.fd.as_fd(), (&mut cursor, start == 0), keys, values, batch) {
+                Err(error) if is_unknown(&error) => return self.show_one_by_one(start..count, each),
+                Err(error) => return Err(self.raw.failed("list", error)),
+                Ok((0, _)) => return Ok(()),
+                Ok((read, _)) => {
+                    let read = read.min(batch);
+                    let shown = values.chunks_exact(size_of::<V>()).take(usize::try_from(read).unwrap_or(0));
+                    let shown: Vec<V> = shown.filter_map(|value| V::read_from_bytes(value).ok()).collect();
+                    each(start, &shown);
+                    start += read;
+                }
             }
-            outcome => outcome.map_err(|source| self.raw.failed("write elements", source)),
         }
+        Ok(())
+    }
+
+    fn show_one_by_one(
+        &self,
+        indexes: std::ops::Range<u32>,
+        each: &mut dyn FnMut(u32, &[V]),
+    ) -> Result<(), MapError> {
+        for index in indexes {
+            if let Some(value) = self.get(&index)? {
+                each(index, &[value]);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sys::{MapKind, create_map};
+    use super::*;
+
+    fn map<K: Plain, V: Plain>(kind: MapKind, entries: u32) -> TypedMap<K, V> {
+        let bytes = |size: usize| u32::try_from(size).unwrap();
+        let sizes = [bytes(size_of::<K>()), bytes(size_of::<V>()), entries];
+        TypedMap::new("TEST", create_map(kind, sizes).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn an_array_is_written_at_once_and_read_as_far_as_asked_for() {
+        let map: TypedMap<u32, u64> = map(MapKind::Array, 2 * BATCH + 10);
+        let keys: Vec<u32> = (1..=BATCH + 1).chain([2]).collect();
+        let values: Vec<u64> = keys.iter().map(|key| u64::from(*key) * 3).collect();
+        map.set_all(&keys, &values).unwrap();
+        let read = |count| {
+            let mut found = Vec::new();
+            map.visit_first(count, &mut |start, values| found.extend((start..).zip(values.to_vec())))
+                .unwrap();
+            found
+        };
+        let expected = |end: u32| -> Vec<(u32, u64)> {
+            (0..end).map(|key| (key, if key <= BATCH + 1 { u64::from(key) * 3 } else { 0 })).collect()
+        };
+        for end in [0, 1, 7, BATCH, BATCH + 5, 2 * BATCH + 10] {
+            assert!(read(end) == expected(end), "{end}");
+        }
+        assert_eq!(read(u32::MAX).len(), map.entries().unwrap().len());
+    }
+
+    #[test]
+    fn of_many_elements_with_the_same_key_the_last_counts() {
+        let map: TypedMap<u64, u32> = map(MapKind::Hash, 8);
+        map.set_all(&[1, 2, 1], &[10, 20, 30]).unwrap();
+        assert_eq!((map.get(&1).unwrap(), map.get(&2).unwrap()), (Some(30), Some(20)));
+    }
+
+    #[test]
+    fn what_fits_is_written_before_a_map_is_full() {
+        let map: TypedMap<u64, u32> = map(MapKind::Hash, 2);
+        let outcome = map.set_all(&[1, 2, 3], &[10, 20, 30]);
+        assert!(matches!(outcome, Err(MapError::Full { name: "TEST", capacity: 2 })), "{outcome:?}");
+        assert_eq!(map.entries().unwrap().len(), 2);
     }
 }

@@ -1,5 +1,6 @@
 //! The maps of the dataplane, opened by their pins: reading what they hold, writing what the model says.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -18,7 +19,7 @@ use shunt_abi::{known, name};
 
 use super::adopt::Observed;
 use super::flow_maps::FlowMaps;
-use super::map::{CounterMap, MapError, TypedMap, open_pin};
+use super::map::{CounterMap, MapError, Plain, TypedMap, open_pin};
 use super::write::{Destination, SourceRange, Step, Writes};
 
 /// Where a write failed.
@@ -96,8 +97,9 @@ impl Maps {
         Ok(())
     }
 
-    /// What is there.
-    pub(super) fn observe(&self) -> Result<Observed, MapError> {
+    /// What is there. Of the large arrays only the start is looked at: so many backends, and the pool as far as frontends
+    /// lead into it, but at least so far.
+    pub(super) fn observe(&self, backends: u32, pool_end: u32) -> Result<Observed, MapError> {
         let mut observed = Observed::default();
         for (key, value) in self.frontends4.entries()? {
             observed
@@ -107,13 +109,14 @@ impl Maps {
         for (key, value) in self.frontends6.entries()? {
             observed.frontends.insert(destination(from_words6(key.address), key.port, key.protocol), value);
         }
-        let backends = self.backends.entries()?.into_iter();
-        observed.backends = backends.filter(|(_, value)| value.generation != 0).collect();
-        if !observed.frontends.is_empty() {
-            let mut pool = self.pool.entries()?;
-            pool.sort_unstable();
-            observed.pool = pool.into_iter().map(|(_, id)| id).collect();
-        }
+        self.backends.visit_first(backends, &mut |start, values| {
+            let used = (start..).zip(values).filter(|(_, value)| value.generation != 0);
+            observed.backends.extend(used.map(|(id, value)| (id, *value)));
+        })?;
+        let mut pool = Vec::new();
+        self.pool
+            .visit_first(observed.pool_end().max(pool_end), &mut |_, ids| pool.extend_from_slice(ids))?;
+        observed.pool = pool;
         observed.source_ranges = self.source_ranges()?;
         Ok(observed)
     }
@@ -128,7 +131,7 @@ impl Maps {
         FlowMaps { established: &self.flows6, opening: &self.opening6 }
     }
 
-    fn source_ranges(&self) -> Result<std::collections::BTreeSet<SourceRange>, MapError> {
+    fn source_ranges(&self) -> Result<BTreeSet<SourceRange>, MapError> {
         let four = self
             .ranges4
             .entries()?
@@ -144,53 +147,72 @@ impl Maps {
 
     /// Carries out everything, in order. `known` is what the bitmap holds.
     pub(super) fn write(&self, writes: &Writes, known: &mut [u64]) -> Result<(), WriteError> {
-        for (role, destination) in &writes.known {
-            self.set_known(*role, *destination, known)?;
+        self.set_all_known(&writes.known, known)?;
+        self.steps(&writes.before)?;
+        // What goes makes room.
+        self.frontends(writes.frontends_in_order())?;
+        self.steps(&writes.after)
+    }
+
+    /// Steps for different maps do not depend on each other.
+    fn steps(&self, steps: &[Step]) -> Result<(), WriteError> {
+        let (mut ids, mut backends) = (Vec::new(), Vec::new());
+        let (mut slots, mut members) = (Vec::new(), Vec::new());
+        for step in steps {
+            match step {
+                Step::Backend(id, value) => {
+                    ids.push(*id);
+                    backends.push(*value);
+                }
+                Step::Pool(offset, pool) => {
+                    slots.extend((*offset..).take(pool.len()));
+                    members.extend_from_slice(pool);
+                }
+                Step::AddRange(range) => self.range(*range, true)?,
+                Step::RemoveRange(range) => self.range(*range, false)?,
+                Step::ResetService(id) => {
+                    self.services.as_ref().map_or(Ok(()), |services| services.reset_traffic(*id))?;
+                }
+            }
         }
-        for step in &writes.before {
-            self.step(step)?;
+        self.backends.set_all(&ids, &backends)?;
+        Ok(self.pool.set_all(&slots, &members)?)
+    }
+
+    fn frontends<'a>(
+        &self,
+        values: impl Iterator<Item = (Destination, Option<&'a FrontendValue>)>,
+    ) -> Result<(), WriteError> {
+        let (mut keys4, mut values4) = (Vec::new(), Vec::new());
+        let (mut keys6, mut values6) = (Vec::new(), Vec::new());
+        for (destination, value) in values {
+            let failed = |source| WriteError { destination: Some(destination), source };
+            match (key(destination), value) {
+                (Key::V4(key), None) => drop(self.frontends4.delete(&key).map_err(failed)?),
+                (Key::V6(key), None) => drop(self.frontends6.delete(&key).map_err(failed)?),
+                (Key::V4(key), Some(value)) => {
+                    keys4.push(key);
+                    values4.push(*value);
+                }
+                (Key::V6(key), Some(value)) => {
+                    keys6.push(key);
+                    values6.push(*value);
+                }
+            }
         }
-        for (destination, value) in writes.frontends_in_order() {
-            self.frontend(destination, value)
-                .map_err(|source| WriteError { destination: Some(destination), source })?;
-        }
-        for step in &writes.after {
-            self.step(step)?;
-        }
-        Ok(())
+        set_frontends(&self.frontends4, &keys4, &values4, |key| {
+            destination(from_word(key.address).into(), key.port, key.protocol)
+        })?;
+        set_frontends(&self.frontends6, &keys6, &values6, |key| {
+            destination(from_words6(key.address), key.port, key.protocol)
+        })
     }
 
     /// What the kernel holds for a destination.
     pub(super) fn read_frontend(&self, destination: Destination) -> Result<Option<FrontendValue>, MapError> {
-        let Destination { address, port, protocol } = destination;
-        let port = port.to_be();
-        match address {
-            IpAddr::V4(address) => {
-                self.frontends4.get(&FrontendKey4 { address: word(address), port, protocol, pad: 0 })
-            }
-            IpAddr::V6(address) => {
-                self.frontends6.get(&FrontendKey6 { address: words(address), port, protocol, pad: 0 })
-            }
-        }
-    }
-
-    fn frontend(&self, destination: Destination, value: Option<&FrontendValue>) -> Result<(), MapError> {
-        let Destination { address, port, protocol } = destination;
-        match address {
-            IpAddr::V4(address) => {
-                let key = FrontendKey4 { address: word(address), port: port.to_be(), protocol, pad: 0 };
-                value.map_or_else(
-                    || self.frontends4.delete(&key).map(drop),
-                    |value| self.frontends4.set(&key, value),
-                )
-            }
-            IpAddr::V6(address) => {
-                let key = FrontendKey6 { address: words(address), port: port.to_be(), protocol, pad: 0 };
-                value.map_or_else(
-                    || self.frontends6.delete(&key).map(drop),
-                    |value| self.frontends6.set(&key, value),
-                )
-            }
+        match key(destination) {
+            Key::V4(key) => self.frontends4.get(&key),
+            Key::V6(key) => self.frontends6.get(&key),
         }
     }
 
@@ -201,31 +223,27 @@ impl Maps {
         destination: Destination,
         shadow: &mut [u64],
     ) -> Result<(), MapError> {
-        let Destination { address, port, protocol } = destination;
-        let bit = match address {
-            IpAddr::V4(address) => known::bit4(role, word(address), port.to_be(), protocol),
-            IpAddr::V6(address) => known::bit6(role, words(address), port.to_be(), protocol),
-        };
-        let element = usize::try_from(bit.word).ok().and_then(|index| shadow.get_mut(index));
-        match element {
-            Some(element) if !bit.is_in(*element) => {
-                *element |= bit.mask;
-                self.known.set(&bit.word, element)
-            }
-            _ => Ok(()),
-        }
+        self.set_all_known(&[(role, destination)], shadow)
     }
 
-    fn step(&self, step: &Step) -> Result<(), MapError> {
-        match step {
-            Step::Backend(id, value) => self.backends.set(id, value),
-            Step::Pool(offset, ids) => self.pool.set_range(*offset, ids),
-            Step::AddRange(range) => self.range(*range, true),
-            Step::RemoveRange(range) => self.range(*range, false),
-            Step::ResetService(id) => {
-                self.services.as_ref().map_or(Ok(()), |services| services.reset_traffic(*id))
+    /// Sets the bits of destinations, once.
+    fn set_all_known(
+        &self,
+        destinations: &[(Role, Destination)],
+        shadow: &mut [u64],
+    ) -> Result<(), MapError> {
+        let mut changed = BTreeSet::new();
+        for (role, destination) in destinations {
+            let bit = bit(*role, *destination);
+            let element = usize::try_from(bit.word).ok().and_then(|index| shadow.get_mut(index));
+            if let Some(element) = element.filter(|element| !bit.is_in(**element)) {
+                *element |= bit.mask;
+                changed.insert(bit.word);
             }
         }
+        let words = changed.iter().filter_map(|word| shadow.get(usize::try_from(*word).ok()?).copied());
+        let words: Vec<u64> = words.collect();
+        self.known.set_all(&Vec::from_iter(changed), &words)
     }
 
     fn range(&self, SourceRange { service, range }: SourceRange, add: bool) -> Result<(), MapError> {
@@ -243,8 +261,45 @@ impl Maps {
     }
 }
 
+/// The key of a frontend.
+enum Key {
+    V4(FrontendKey4),
+    V6(FrontendKey6),
+}
+
+fn key(Destination { address, port, protocol }: Destination) -> Key {
+    let port = port.to_be();
+    match address {
+        IpAddr::V4(address) => Key::V4(FrontendKey4 { address: word(address), port, protocol, pad: 0 }),
+        IpAddr::V6(address) => Key::V6(FrontendKey6 { address: words(address), port, protocol, pad: 0 }),
+    }
+}
+
+/// Where the bitmap has a destination.
+fn bit(role: Role, Destination { address, port, protocol }: Destination) -> known::Bit {
+    match address {
+        IpAddr::V4(address) => known::bit4(role, word(address), port.to_be(), protocol),
+        IpAddr::V6(address) => known::bit6(role, words(address), port.to_be(), protocol),
+    }
+}
+
+/// Writes frontends; if that fails, one by one, which tells where.
+fn set_frontends<K: Plain>(
+    map: &TypedMap<K, FrontendValue>,
+    keys: &[K],
+    values: &[FrontendValue],
+    destination: impl Fn(&K) -> Destination,
+) -> Result<(), WriteError> {
+    if keys.len() > 1 && map.set_all(keys, values).is_ok() {
+        return Ok(());
+    }
+    keys.iter().zip(values).try_for_each(|(key, value)| {
+        map.set(key, value).map_err(|source| WriteError { destination: Some(destination(key)), source })
+    })
+}
+
 /// Opens one map by its pin.
-pub(super) fn open<K: super::map::Plain, V: super::map::Plain>(
+pub(super) fn open<K: Plain, V: Plain>(
     directory: &Path,
     name: &'static str,
 ) -> Result<TypedMap<K, V>, MapError> {

@@ -45,17 +45,20 @@ pub(super) struct State {
     pub(super) model: Option<Model>,
     /// The bitmap of what may be a frontend or a backend.
     pub(super) known: Vec<u64>,
+    /// The maps were just made, and nothing was written to them.
+    pub(super) pristine: bool,
 }
 
 impl Shared {
-    pub(super) fn new(maps: Maps, attachments: Attachments, masquerade: Masquerade) -> Self {
+    /// `pristine`: the maps were just made.
+    pub(super) fn new(maps: Maps, attachments: Attachments, masquerade: Masquerade, pristine: bool) -> Self {
         Self {
             maps,
             attachments: Mutex::new(attachments),
             masquerade: Mutex::new(masquerade),
             sockets: AtomicBool::new(false),
             drifted: OnceLock::new(),
-            state: Mutex::new(State::default()),
+            state: Mutex::new(State { pristine, ..State::default() }),
             config: Mutex::new(()),
             not_found: Mutex::default(),
             tally: Tally::default(),
@@ -186,7 +189,7 @@ impl Shared {
     fn look_at_addresses(&self) -> Result<(), String> {
         let addresses = current_addresses().map_err(|error| error.to_string())?;
         let mut state = self.state();
-        let State { model, known } = &mut *state;
+        let State { model, known, .. } = &mut *state;
         let Some(current) = model.as_mut().filter(|model| model.around.host_addresses != addresses) else {
             return Ok(());
         };
