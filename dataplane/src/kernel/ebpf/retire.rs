@@ -30,13 +30,13 @@ pub fn retire(bpffs_root: &Path, tcp_idle_seconds: u64) -> io::Result<()> {
     let other = |error: &dyn std::error::Error| io::Error::other(words(error));
     detach_sockets(&directory.links()).map_err(|error| other(&error))?;
     take_no_more(&maps).map_err(|error| other(&error))?;
-    let mut programs = Programs::load(&directory.maps(), false, None).map_err(|error| other(&error))?;
+    let programs = Programs::load(&directory.maps(), false, None).map_err(|error| other(&error))?;
     let root = bpffs_root.to_owned();
     let patience = Patience { idle: tcp_idle_seconds };
     thread::Builder::new().name("ebpf-retires".into()).spawn(move || {
         let mut pace = Pace::default();
         loop {
-            match remaining(&maps, &mut programs, &mut pace, patience) {
+            match remaining(&maps, &programs, &mut pace, patience) {
                 Ok(Some(0)) => break,
                 Ok(_) => {}
                 Err(error) => tracing::warn!("waiting for the last connections of mode ebpf: {error}"),
@@ -78,7 +78,7 @@ fn remove_if<K: super::map::Plain, V: super::map::Plain>(
 /// Flows that are left; `None` while it cannot be told how old they are.
 fn remaining(
     maps: &Maps,
-    programs: &mut Programs,
+    programs: &Programs,
     pace: &mut Pace,
     patience: Patience,
 ) -> Result<Option<u64>, String> {

@@ -18,6 +18,7 @@ enum Command {
     MapNextKey = 4,
     ObjectPin = 6,
     ObjectGet = 7,
+    TestRun = 10,
     ProgramById = 13,
     Info = 15,
     ProgramQuery = 16,
@@ -204,6 +205,39 @@ pub(super) fn program_name(id: u32) -> io::Result<String> {
     let name = info.get(NAME).unwrap_or_default();
     let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
     Ok(String::from_utf8_lossy(name).into_owned())
+}
+
+/// What a test run of a program ended with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TestRun {
+    /// What the program returned.
+    pub(super) returned: u32,
+    /// Bytes of the packet afterwards.
+    pub(super) length: usize,
+}
+
+/// Runs a program once on a packet (`BPF_PROG_TEST_RUN`). `out` takes the packet as it is then, if it is not empty; `context`
+/// is what the program sees besides it, and becomes what it has made of it.
+pub(super) fn test_run(
+    program: BorrowedFd<'_>,
+    packet: &[u8],
+    out: &mut [u8],
+    context: Option<&mut [u8]>,
+) -> io::Result<TestRun> {
+    let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    let mut attribute = Attribute::new().fd(0, program).u32(8, length(packet)).pointer(16, packet.as_ptr());
+    if !out.is_empty() {
+        attribute = attribute.u32(12, length(out)).pointer(24, out.as_mut_ptr());
+    }
+    if let Some(context) = context {
+        let size = length(context);
+        attribute = attribute.u32(40, size).u32(44, size);
+        // The kernel copies it in before the run, and out after it.
+        attribute = attribute.pointer(48, context.as_ptr()).pointer(56, context.as_mut_ptr());
+    }
+    attribute.call(Command::TestRun)?;
+    let length = usize::try_from(attribute.read_u32(12)).unwrap_or(usize::MAX);
+    Ok(TestRun { returned: attribute.read_u32(4), length })
 }
 
 /// Replaces the program behind a link, atomically.
