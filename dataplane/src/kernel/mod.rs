@@ -5,6 +5,7 @@ mod fake;
 mod inspection;
 mod locked_memory;
 
+mod process_memory;
 pub mod conntrack;
 pub mod ebpf;
 pub mod monitor;
@@ -18,3 +19,4 @@ pub use dataplane::{Applied, Dataplane, DataplaneError, Disposition, EventCount,
 pub use fake::{Calls, FakeDataplane};
 pub use inspection::{Fact, Inspected, Inspection, Trial};
 pub(crate) use locked_memory::allow_maps;
+pub(crate) use process_memory::{economize as economize_memory, release as release_memory};

@@ -317,6 +317,10 @@ impl Agent {
             return Ok(());
         }
         self.retry_at = None;
+                if report.full {
+                    // What was read from the kernel, and all lists if it is the first.
+                    release_memory();
+                }
         let too_early = self.parts.engine.has_work() && self.is_too_early();
         let engine = &mut self.parts.engine;
         if too_early || engine.readiness() != Readiness::Ready || !engine.has_work() {

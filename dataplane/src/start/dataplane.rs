@@ -73,8 +73,14 @@ fn open_here(
         return open_nftables(settings, detectors, choice, report);
     }
     let was_present = ebpf::is_present(&settings.ebpf.bpffs_root);
-    match Ebpf::new(ebpf_settings(settings, detectors)).context("mode ebpf") {
-        Ok(dataplane) => {
+    // To ask for what others left starts three programs, which takes as long as loading ours.
+    let (opened, takes_over) = std::thread::scope(|scope| {
+        let looking = scope.spawn(takes_over);
+        (Ebpf::new(ebpf_settings(settings, detectors)), looking.join().unwrap_or(true))
+    });
+    match opened.context("mode ebpf") {
+        Ok(mut dataplane) => {
+            dataplane.set_takes_over(takes_over);
             dataplane.tell_of_drift(Arc::clone(drifted));
             let opt_out = dataplane.opt_outs().map(|pods| -> OptOut { Box::new(move |set| pods.set(set)) });
             Ok(Opened { dataplane: Box::new(dataplane), choice, report, opt_out, port: None })
@@ -138,9 +144,12 @@ fn nftables_settings(settings: &Settings, detectors: &PerFamily<LocalDetector>) 
     }
 }
 
+/// Whether connections of another dataplane may live. Without an answer nothing may be cut: as if there were some.
+fn takes_over() -> bool {
+    nftables::is_present().unwrap_or(true) || !takeover::detect().is_empty()
+}
+
 fn ebpf_settings(settings: &Settings, detectors: &PerFamily<LocalDetector>) -> ebpf::Settings {
-    // Without an answer nothing may be cut: as if there were connections.
-    let takes_over = nftables::is_present().unwrap_or(true) || !takeover::detect().is_empty();
     ebpf::Settings {
         cgroup_root: settings.ebpf.cgroup_root.clone(),
         bpffs_root: settings.ebpf.bpffs_root.clone(),
@@ -153,7 +162,8 @@ fn ebpf_settings(settings: &Settings, detectors: &PerFamily<LocalDetector>) -> e
         detectors: detectors.clone(),
         masquerade_mark: settings.masquerade_mark(),
         masquerade_all: settings.masquerade_all,
-        takes_over,
+        // Until it is known.
+        takes_over: true,
         loopback_node_ports: settings.localhost_node_ports.ipv4 || settings.localhost_node_ports.ipv6,
         sizes: sizes(settings),
         tcp_idle_seconds: tcp_idle(settings),

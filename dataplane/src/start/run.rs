@@ -1,5 +1,6 @@
 //! The running agent: starts its tasks and ends with the first that ends.
 
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use anyhow::{Context, anyhow};
 use jiff::Timestamp;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -19,17 +20,19 @@ use super::{choice, dataplane, init, node_cidr, source};
 use crate::cli::Args;
 use crate::config::{Loaded, LocalMode, Mode, NodePortAddresses, Settings, watch_file};
 use crate::domain::{IpFamily, Node, ObjectKind};
-use crate::kernel::Dataplane;
 use crate::kernel::conntrack::NetlinkConntrack;
 use crate::kernel::monitor::AddressMonitor;
+use crate::kernel::{Dataplane, economize_memory, release_memory};
 use crate::plan::{self, PlanSettings};
 use crate::reconcile::{Agent, AgentParts, ClientClasses, Engine, QueryHandle, Running};
 use crate::serve::{
     Clock, ClusterEvent, EventSink, HealthMonitor, LogHandle, Metrics, ServeError, ServiceSeries, Severity,
 };
+use crate::watch::Stamped;
 
 /// Runs the agent until it is stopped by a signal, or cannot go on.
 pub(super) fn run(args: &Args, loaded: Loaded, logs: LogHandle) -> anyhow::Result<ExitCode> {
+    economize_memory();
     let runtime = runtime()?;
     let config_file = args.config_file().map(ToOwned::to_owned);
     runtime.block_on(async move {
@@ -90,8 +93,7 @@ async fn start(loaded: Loaded, logs: LogHandle, stop: CancellationToken) -> anyh
     let health = Arc::new(HealthMonitor::new(settings.sync_period * 2, Clock::System));
     let mut source = source::start(&settings, &metrics, &health).await?;
     let (queries, asked) = QueryHandle::channel();
-    let (events, watches) = (Arc::clone(&source.sink), source.handle.status());
-    let proxy_mode = Arc::default();
+    let (events, watches, proxy_mode) = (Arc::clone(&source.sink), source.handle.status(), Arc::default());
     let shown = Shown {
         loaded: &loaded,
         metrics: &metrics,
@@ -103,14 +105,14 @@ async fn start(loaded: Loaded, logs: LogHandle, stop: CancellationToken) -> anyh
         proxy_mode: Arc::clone(&proxy_mode),
     };
     let mut servers = spawn_servers(shown)?;
-    let (node, early) = node_cidr::wait(&settings, &mut source.events).await?;
+    let (node, mut early) = node_cidr::wait(&settings, &mut source.events).await?;
     let detectors = dataplane::detectors(&settings, &node)?;
     check_families(&settings, &node)?;
     let kernel_changed = Arc::new(Notify::new());
+    let opening = dataplane::open(&settings, &detectors, &kernel_changed);
     let Opened { dataplane, choice, report, opt_out, port } =
-        dataplane::open(&settings, &detectors, &kernel_changed).await?;
+        meanwhile(opening, &mut source.events, &mut early).await?;
     source.watch_pods(opt_out.is_some());
-    let objects = source.events;
     let running = running(&settings, &choice, &metrics, &*events);
     proxy_mode.get_or_init(|| running.dataplane);
     settings.mode = choice.mode;
@@ -120,7 +122,7 @@ async fn start(loaded: Loaded, logs: LogHandle, stop: CancellationToken) -> anyh
         let parts = AgentParts {
             engine: engine(&settings, dataplane),
             early,
-            events: objects,
+            events: source.events,
             queries: asked,
             addresses: AddressMonitor::new().context("watching the node's addresses")?,
             kernel_changed: Arc::clone(&kernel_changed),
@@ -135,12 +137,29 @@ async fn start(loaded: Loaded, logs: LogHandle, stop: CancellationToken) -> anyh
             after_first_sync: Some(Box::new(move || {
                 after_first_sync(&settings, port, kernel_changed);
                 kernel_notes.get_or_init(|| dataplane::kernel_notes(&settings, report));
+                release_memory();
             })),
             stop,
         };
         Ok(Agent::new(parts))
     };
     until_the_end(on_its_own_thread(make), &mut servers).await
+}
+
+/// Takes in what arrives while something else is done. What lists it would be held up otherwise.
+async fn meanwhile<T>(
+    work: impl Future<Output = T>,
+    events: &mut mpsc::Receiver<Stamped>,
+    early: &mut Vec<Stamped>,
+) -> T {
+    let mut work = pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            Some(stamped) = events.recv() => early.push(stamped),
+        }
+    }
 }
 
 async fn until_the_end(

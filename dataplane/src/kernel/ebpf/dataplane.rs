@@ -110,6 +110,11 @@ impl Ebpf {
         self.shared.tell_of_drift(drifted);
     }
 
+    /// Whether connections of another dataplane may live in connection tracking. Before the first [`Dataplane::restore`].
+    pub const fn set_takes_over(&mut self, takes_over: bool) {
+        self.settings.takes_over = takes_over;
+    }
+
     /// Takes the pods that want their sockets to be left alone; none without socket load balancing.
     pub fn opt_outs(&self) -> Option<OptOuts> {
         let cgroup = self.balancing.path()?;
