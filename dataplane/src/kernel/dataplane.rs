@@ -36,6 +36,11 @@ pub trait Dataplane: Send + fmt::Debug {
         None
     }
 
+    /// Whether connection tracking translates flows to frontends, and so holds on to endpoints that are gone.
+    fn needs_clean_conntrack(&self) -> bool {
+        true
+    }
+
     /// Objects programmed now, by kind (`chains`, `rules`, `elements`), for metrics and `shunt status`.
     fn programmed(&self) -> Vec<(&'static str, u64)>;
 

@@ -24,6 +24,7 @@ struct State {
     known: bool,
     refused: Option<Frontend>,
     left_out: Option<Vec<(Frontend, String)>>,
+    translates_itself: bool,
     faults: Faults,
     calls: Calls,
 }
@@ -71,6 +72,11 @@ impl FakeDataplane {
         let words = "map FAKE is full".to_owned();
         let found = frontends.into_iter().map(|frontend| (frontend, words.clone())).collect();
         self.locked(|state| state.left_out = Some(found));
+    }
+
+    /// Does without connection tracking from now on.
+    pub fn translate_itself(&self) {
+        self.locked(|state| state.translates_itself = true);
     }
 
     /// What is programmed.
@@ -216,6 +222,10 @@ impl Dataplane for FakeDataplane {
 
     fn left_out(&mut self) -> Option<Vec<(Frontend, String)>> {
         self.locked(|state| state.left_out.take())
+    }
+
+    fn needs_clean_conntrack(&self) -> bool {
+        self.locked(|state| !state.translates_itself)
     }
 
     fn programmed(&self) -> Vec<(&'static str, u64)> {

@@ -1,11 +1,12 @@
 //! The only folder that touches the kernel: narrow traits, each with a real form and a fake one.
 
+mod allowance;
 mod dataplane;
 mod fake;
 mod inspection;
 mod locked_memory;
-
 mod process_memory;
+
 pub mod conntrack;
 pub mod ebpf;
 pub mod monitor;
@@ -15,6 +16,7 @@ pub mod probe;
 pub mod sysctl;
 pub mod takeover;
 
+pub(crate) use allowance::{Allowance, LONGEST_PAUSE};
 pub use dataplane::{Applied, Dataplane, DataplaneError, Disposition, EventCount, Observations, Traffic};
 pub use fake::{Calls, FakeDataplane};
 pub use inspection::{Fact, Inspected, Inspection, Trial};

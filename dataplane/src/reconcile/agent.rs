@@ -18,6 +18,7 @@ use super::query::Query;
 use super::running::Running;
 use crate::domain::{Event, Node, ObjectKind, OptedOutPod};
 use crate::kernel::monitor::AddressMonitor;
+use crate::kernel::{Allowance, LONGEST_PAUSE, release_memory};
 use crate::serve::Repair;
 use crate::watch::Stamped;
 
@@ -35,14 +36,6 @@ const AUDIT_DELAY: Duration = Duration::from_millis(100);
 const OCCUPANCY_INTERVAL: Duration = Duration::from_mins(1);
 /// Failed syncs are repeated after this time at first.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
-
-/// Longest pause before connection tracking is looked through again, also after a failure.
-const CLEANING_RETRY: Duration = Duration::from_secs(1);
-
-/// One part in so many of the time may go into it in the long run ...
-const CLEANING_SHARE: u32 = 100;
-/// ... and this much at once, so that a few changes in a row are cleaned without a pause.
-const CLEANING_BURST: Duration = Duration::from_millis(100);
 
 /// What happens once after the first sync: taking over from a kube-proxy, sysctls that exist only now.
 pub type AfterFirstSync = Box<dyn FnOnce() + Send>;
@@ -126,9 +119,7 @@ pub struct Agent {
     occupancy_at: Deadline,
     /// Connection tracking is not looked through again before.
     clean_at: Deadline,
-    /// Time that looking through it took, less what was forgotten since.
-    cleaning_time: Duration,
-    cleaned_at: Deadline,
+    cleaning: Allowance,
     said_waiting: bool,
 }
 
@@ -159,8 +150,7 @@ impl Agent {
             audit_reason: Repair::Audit,
             occupancy_at: now + OCCUPANCY_INTERVAL,
             clean_at: now,
-            cleaning_time: Duration::ZERO,
-            cleaned_at: now,
+            cleaning: Allowance::new(now.into_std()),
             said_waiting: false,
         }
     }
@@ -317,10 +307,6 @@ impl Agent {
             return Ok(());
         }
         self.retry_at = None;
-                if report.full {
-                    // What was read from the kernel, and all lists if it is the first.
-                    release_memory();
-                }
         let too_early = self.parts.engine.has_work() && self.is_too_early();
         let engine = &mut self.parts.engine;
         if too_early || engine.readiness() != Readiness::Ready || !engine.has_work() {
@@ -331,6 +317,10 @@ impl Agent {
         match engine.sync(started) {
             Ok(report) => {
                 self.parts.observer.synced(engine, &report).await;
+                if report.full {
+                    // What was read from the kernel, and all lists if it is the first.
+                    release_memory();
+                }
                 self.last_sync = Some(Instant::now());
                 self.backoff.succeeded();
                 self.after_first_sync();
@@ -367,15 +357,10 @@ impl Agent {
         }
         let outcome = self.parts.engine.clean_conntrack();
         let pause = match &outcome {
-            Ok((_, took)) => {
-                let forgotten = now.saturating_duration_since(self.cleaned_at) / CLEANING_SHARE;
-                self.cleaning_time = self.cleaning_time.saturating_sub(forgotten) + *took;
-                self.cleaned_at = now;
-                self.cleaning_time.saturating_sub(CLEANING_BURST) * CLEANING_SHARE
-            }
-            Err(_) => CLEANING_RETRY,
+            Ok((_, took)) => self.cleaning.spend(now.into_std(), *took),
+            Err(_) => LONGEST_PAUSE,
         };
-        self.clean_at = now + pause.min(CLEANING_RETRY);
+        self.clean_at = now + pause;
         self.parts.observer.cleaned(&outcome);
     }
 

@@ -162,6 +162,10 @@ impl Engine {
         let mut refused = Vec::new();
         let applied = self.program(&changes, &mut refused)?;
         self.note_withdrawn();
+        // What others have left is looked through once in any case.
+        if matches!(self.stale, Stale::Of(_)) && !self.dataplane.needs_clean_conntrack() {
+            self.owe_no_cleaning();
+        }
         self.note_left_out(&mut refused);
         let took = started.elapsed();
         Ok(SyncReport { applied, full, frontends: changes.frontends.len(), took, refused })
@@ -286,6 +290,11 @@ impl Engine {
         self.withdrawn.retain(|frontend| !frontends.contains_key(frontend));
     }
 
+    fn owe_no_cleaning(&mut self) {
+        self.stale = Stale::Of(BTreeMap::new());
+        self.withdrawn.clear();
+    }
+
     /// Whether connection tracking may hold flows to endpoints that went away. Cleaning waits for a sync that went
     /// through: the next packet of a deleted flow is translated by what is programmed then.
     pub fn owes_cleaning(&self) -> bool {
@@ -308,8 +317,7 @@ impl Engine {
             }
         };
         if outcome.is_ok() {
-            self.stale = Stale::Of(BTreeMap::new());
-            self.withdrawn.clear();
+            self.owe_no_cleaning();
         }
         outcome.map(|deleted| (deleted, started.elapsed()))
     }

@@ -246,6 +246,20 @@ fn stale_flows_are_looked_for_everywhere_at_first_and_then_where_endpoints_went(
 }
 
 #[test]
+fn a_dataplane_without_connection_tracking_has_it_looked_through_once() {
+    let mut bench = Bench::over(FakeDataplane::new());
+    bench.dataplane.translate_itself();
+    bench.take([service("dns", DNS, Protocol::Udp), slice("dns", Protocol::Udp, &["10.1.0.1", "10.1.0.2"])]);
+    bench.listed();
+    bench.sync_and_clean();
+    bench.take([slice("dns", Protocol::Udp, &["10.1.0.1"])]);
+    bench.sync().unwrap();
+    assert!(!bench.engine.owes_cleaning());
+    let calls = bench.conntrack.calls();
+    assert!(matches!(calls[..], [Cleaning::All(_)]), "{calls:?}");
+}
+
+#[test]
 fn flows_of_a_deleted_service_are_cleaned_also_when_cleaning_failed_at_first() {
     let mut bench = Bench::over(FakeDataplane::new());
     bench.take([service("dns", DNS, Protocol::Udp), slice("dns", Protocol::Udp, &["10.1.0.1"])]);

@@ -347,6 +347,10 @@ impl Dataplane for Ebpf {
         Some(found.into_iter().map(|(frontend, map)| (frontend, full(map, &capacities))).collect())
     }
 
+    fn needs_clean_conntrack(&self) -> bool {
+        self.keeps_nat
+    }
+
     fn programmed(&self) -> Vec<(&'static str, u64)> {
         let state = self.shared.state();
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use shunt_abi::address::{UDP, mapped_words};
-use shunt_abi::clock::ClockReading;
 use shunt_abi::socket::OriginKey;
 
-use super::attachments::Attachments;
+use super::attachments::AttachError;
 use super::flows::{Collector, Pace, Patience, pause};
 use super::map::MapError;
 use super::maps::Maps;
@@ -18,6 +18,7 @@ use super::shared::Shared;
 use super::sockets::{self, Connected};
 use super::{namespaces, words};
 use crate::domain::IpFamily;
+use crate::kernel::Allowance;
 
 /// What the worker is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,34 +47,47 @@ pub(super) struct Tally {
 /// Works until the other end of `jobs` is gone.
 pub(super) fn run(shared: &Arc<Shared>, jobs: &Receiver<Job>, cgroup: Option<&Path>, patience: Patience) {
     let mut pace = Pace::default();
+    let now = Instant::now();
+    let (mut collect_at, mut look_at) = (now + pause_after(shared), now);
+    let mut looking = Allowance::new(now);
+    let mut owes_look = false;
     loop {
-        let tally = &shared.tally;
-        let wait = pause(tally.flows4.load(Ordering::Relaxed) + tally.flows6.load(Ordering::Relaxed));
-        match jobs.recv_timeout(wait) {
+        let next = if owes_look { collect_at.min(look_at) } else { collect_at };
+        match jobs.recv_timeout(next.saturating_duration_since(Instant::now())) {
             Ok(Job::Sockets) => {
                 // Changes come together.
                 while jobs.try_recv().is_ok() {}
-                if let Some(cgroup) = cgroup {
-                    destroy_sockets(shared, cgroup);
-                }
+                owes_look = cgroup.is_some();
             }
-            Err(RecvTimeoutError::Timeout) => {
-                if let Err(error) = collect(shared, &mut pace, patience) {
-                    tracing::warn!("collecting flows: {}", words(&error));
-                }
-            }
+            Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
+        }
+        let now = Instant::now();
+        if let Some(cgroup) = cgroup.filter(|_| owes_look && now >= look_at) {
+            // Each time, the kernel walks through its tables of sockets in every network namespace.
+            destroy_sockets(shared, cgroup);
+            look_at = now + looking.spend(now, now.elapsed());
+            owes_look = false;
+        }
+        if now >= collect_at {
+            if let Err(error) = collect(shared, &mut pace, patience) {
+                tracing::warn!("collecting flows: {}", words(&error));
+            }
+            collect_at = Instant::now() + pause_after(shared);
         }
     }
 }
 
+/// The pause after a look through all flows.
+fn pause_after(shared: &Shared) -> Duration {
+    let tally = &shared.tally;
+    pause(tally.flows4.load(Ordering::Relaxed) + tally.flows6.load(Ordering::Relaxed))
+}
+
 /// One look through all flows.
-fn collect(
-    shared: &Shared,
-    pace: &mut Pace,
-    patience: Patience,
-) -> Result<(), super::attachments::AttachError> {
-    let reading = read_clock(&shared.maps, shared.attachments())?;
+fn collect(shared: &Shared, pace: &mut Pace, patience: Patience) -> Result<(), AttachError> {
+    shared.attachments().programs.read_clock()?;
+    let reading = shared.maps.clock.get(&0)?.unwrap_or_default();
     pace.take(reading);
     if !pace.is_known() {
         return Ok(());
@@ -95,14 +109,6 @@ fn collect(
     let removed = established.iter().chain(&opening).map(|found| found.removed).sum();
     tally.collected.fetch_add(removed, Ordering::Relaxed);
     Ok(())
-}
-
-fn read_clock(
-    maps: &Maps,
-    mut attachments: MutexGuard<'_, Attachments>,
-) -> Result<ClockReading, super::attachments::AttachError> {
-    attachments.programs.read_clock()?;
-    Ok(maps.clock.get(&0)?.unwrap_or_default())
 }
 
 /// In every network namespace of the cgroup's processes.
