@@ -94,12 +94,6 @@ impl Differences {
     }
 }
 
-/// Where the last pool ends that a Service port holds, whether or not a frontend that leads there has room.
-pub(super) fn pool_end(model: &Model) -> u32 {
-    let pools = model.services.values().flat_map(|service| &service.pools);
-    pools.map(|pool| pool.range.end).max().unwrap_or(0)
-}
-
 fn of_family(address: IpAddr, [four, six]: [&'static str; 2]) -> &'static str {
     if IpFamily::of(address) == IpFamily::V4 { four } else { six }
 }

@@ -314,7 +314,7 @@ impl Dataplane for Ebpf {
         let Some(model) = &state.model else { return Ok(1) };
         let read = |error| failed("read what is programmed", &error);
         let observed =
-            self.shared.maps.observe(model.resources.backends.end(), audit::pool_end(model)).map_err(read)?;
+            self.shared.maps.observe(model.resources.backends.end(), model.pool_end()).map_err(read)?;
         let known = self.shared.maps.known.entries().map_err(read)?;
         let mut differences = Differences::between(model, &observed);
         differences.add_lost_bits(&state.known, &known);

@@ -367,8 +367,14 @@ impl Model {
 
     /// Every backend, by its number.
     pub(super) fn backend_values(&self) -> impl Iterator<Item = (u32, BackendValue)> + '_ {
-        let held = self.services.values().flat_map(|service| &service.backends);
+        let held = self.services.values().flat_map(|service| service.backends.iter());
         held.map(|(socket, held)| (held.id.index, backend_value(*socket, *held)))
+    }
+
+    /// Where the last pool ends that a Service port holds, whether or not a frontend that leads there has room.
+    pub(super) fn pool_end(&self) -> u32 {
+        let pools = self.services.values().flat_map(|service| &service.pools);
+        pools.map(|pool| pool.range.end).max().unwrap_or(0)
     }
 
     /// Every source range.
