@@ -29,6 +29,9 @@ pub struct Arguments {
     /// The agent [default: `shunt` beside this program].
     #[arg(long)]
     shunt: Option<PathBuf>,
+    /// Another build of the agent, whose lanes of the datapath part are measured in the same rounds as `before: ...`.
+    #[arg(long)]
+    before: Option<PathBuf>,
     /// A kube-proxy program to measure in the same way.
     #[arg(long)]
     kube_proxy: Option<PathBuf>,
@@ -41,6 +44,9 @@ pub struct Arguments {
     /// Lanes of control plane and datapath (there besides `direct`), by parts of their names [default: all].
     #[arg(long, value_delimiter = ',')]
     lanes: Vec<String>,
+    /// Measures of the datapath part, by parts of their names [default: all].
+    #[arg(long, value_delimiter = ',')]
+    measures: Vec<String>,
     /// Cases of the control plane, after the start [default: all].
     #[arg(long, value_enum, value_delimiter = ',')]
     cases: Vec<ControlCase>,
@@ -93,6 +99,9 @@ pub(super) struct Proxy {
     pub(super) up_to: usize,
 }
 
+/// How lanes of an older build are told from those of the one that is measured, which goals are for.
+const BEFORE: &str = "before: ";
+
 /// kube-proxy's first sync takes a minute in its nftables mode at this number of services, and grows faster than that.
 const KUBE_PROXY_UP_TO: usize = 10_000;
 
@@ -122,9 +131,14 @@ impl Proxy {
         ]
     }
 
+    /// The same of an older build.
+    fn of_before(self) -> Self {
+        Self { lane: format!("{BEFORE}{}", self.lane), control: false, ..self }
+    }
+
     /// Whether its programs count what they have programmed, in shunt's metrics.
     pub(super) fn is_shunt(&self) -> bool {
-        self.lane.starts_with("shunt")
+        self.lane.strip_prefix(BEFORE).unwrap_or(&self.lane).starts_with("shunt")
     }
 }
 
@@ -147,6 +161,8 @@ pub(super) struct Plan {
     pub(super) churn: usize,
     /// Parts of the names of wanted lanes; all for none.
     pub(super) lanes: Vec<String>,
+    /// Parts of the names of wanted measures; all for none.
+    measures: Vec<String>,
     /// How long the API server is away.
     pub(super) outage: Duration,
     /// At which numbers of services that is tried: it takes long, and depends little on them.
@@ -164,8 +180,17 @@ pub(super) struct Plan {
 impl Plan {
     /// Whether a lane is to be measured.
     pub(super) fn wants(&self, lane: &str) -> bool {
-        self.lanes.is_empty() || self.lanes.iter().any(|part| lane.contains(part.as_str()))
+        is_wanted(&self.lanes, lane)
     }
+
+    /// Whether a measure of the datapath part is to be taken.
+    pub(super) fn wants_measure(&self, measure: &str) -> bool {
+        is_wanted(&self.measures, measure)
+    }
+}
+
+fn is_wanted(parts: &[String], name: &str) -> bool {
+    parts.is_empty() || parts.iter().any(|part| name.contains(part.as_str()))
 }
 
 impl Arguments {
@@ -212,6 +237,7 @@ impl Arguments {
             new_services: pick(40, 10),
             churn: pick(500, 200),
             lanes: self.lanes.clone(),
+            measures: self.measures.clone(),
             outage: Duration::from_secs(if quick { 5 } else { 30 }),
             outage_at,
             cases: if self.cases.is_empty() {
@@ -231,6 +257,11 @@ impl Arguments {
         let shunt = existing(self.shunt.as_deref().unwrap_or(&beside), "--shunt")?;
         let mut proxies = vec![Proxy::new("shunt nftables", &shunt, "nftables")];
         proxies.extend(Proxy::ebpf(&shunt));
+        if let Some(path) = &self.before {
+            let program = existing(path, "--before")?;
+            let all = std::iter::once(Proxy::new("shunt nftables", &program, "nftables"));
+            proxies.extend(all.chain(Proxy::ebpf(&program)).map(Proxy::of_before));
+        }
         if let Some(path) = &self.kube_proxy {
             let program = existing(path, "--kube-proxy")?;
             let modes = self.kube_proxy_modes.iter();
@@ -288,6 +319,14 @@ mod tests {
         assert_eq!(lanes(|proxy| proxy.socket_lb), ["shunt ebpf"]);
         let controlled = ["shunt nftables", "shunt ebpf", "kube-proxy nftables", "kube-proxy iptables"];
         assert_eq!(lanes(|proxy| proxy.control), controlled);
+    }
+
+    #[test]
+    fn an_older_build_has_lanes_of_its_own_in_the_datapath_part_only() {
+        let plan = plan(&["--before", "/proc/self/exe"]);
+        let older: Vec<_> = plan.proxies.iter().filter(|proxy| proxy.lane.starts_with("before: ")).collect();
+        assert_eq!(older.len(), 5);
+        assert!(older.iter().all(|proxy| proxy.is_shunt() && !proxy.control));
     }
 
     #[test]

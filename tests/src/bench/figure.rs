@@ -106,7 +106,8 @@ pub struct Figure {
     pub ratio: Option<Ratio>,
     /// Relative to kube-proxy's nftables mode: the program where it was given, else its layout.
     pub peer: Option<Ratio>,
-    /// Relative to `conntrack`, for a lane that cannot do without connection tracking.
+    /// Relative to the least that such a lane costs: `conntrack` where it cannot do without connection tracking, `empty tcx
+    /// programs` for others with programs on every interface.
     #[serde(default)]
     pub floor: Option<Ratio>,
     /// What has to be known of this figure alone: how it was taken, what the machine was busy with.

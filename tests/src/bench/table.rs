@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::figure::{Figure, Ratio};
+use super::figure::Figure;
 use super::goal::{Subject, Verdict};
 use super::report::Report;
 use super::show::{self, grouped, show};
@@ -17,6 +17,7 @@ const COLUMNS: usize = 4;
 
 /// What the marks mean.
 pub(super) const LEGEND: &str = "A ratio beside a value is to direct; two values are p50 / p99.\n\
+    Floors: empty tcx programs; where connections are tracked, conntrack.\n\
     Goals: ✓ met, ✗ missed, ? open, within the noise. ~ rounds too far apart to say much.";
 
 /// The lines of a section.
@@ -83,9 +84,11 @@ fn rows(block: &[&Figure], services: &[usize]) -> Vec<String> {
         let cells =
             figures.iter().map(|figure| figure.map(|figure| cell(figure, related)).unwrap_or_default());
         lines.push(row(lane, cells));
-        if figures.iter().flatten().any(|figure| figure.peer.is_some()) {
-            let cells = figures.iter().map(|figure| figure.and_then(peer).unwrap_or_default());
-            lines.push(row("  / kube-proxy's nftables", cells));
+        for (name, relation) in RELATIONS {
+            let cells: Vec<_> = figures.iter().map(|figure| figure.and_then(relation)).collect();
+            if cells.iter().any(Option::is_some) {
+                lines.push(row(name, cells.into_iter().map(Option::unwrap_or_default)));
+            }
         }
     }
     lines
@@ -118,10 +121,21 @@ fn pair(value: &str, tail: &str) -> String {
     }
 }
 
+/// How a figure stands beside a lane that is not direct.
+type Relation = fn(&Figure) -> Option<String>;
+
+/// What stands below a lane that is compared with others than direct.
+const RELATIONS: [(&str, Relation); 2] = [("  / its floor", floor), ("  / kube-proxy's nftables", peer)];
+
+fn floor(figure: &Figure) -> Option<String> {
+    let ratio = figure.floor?;
+    Some(format!("{}{} ", show::ratio(ratio.median), wave(ratio.is_noisy())))
+}
+
 fn peer(figure: &Figure) -> Option<String> {
-    let Ratio { median, .. } = figure.peer?;
-    let noisy = figure.peer.is_some_and(|ratio| ratio.is_noisy());
-    Some(format!("{}{}{}", show::ratio(median), wave(noisy), mark(figure, |of| of == Subject::Peer)))
+    let ratio = figure.peer?;
+    let mark = mark(figure, |of| of == Subject::Peer);
+    Some(format!("{}{}{mark}", show::ratio(ratio.median), wave(ratio.is_noisy())))
 }
 
 const fn wave(noisy: bool) -> char {

@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aya::programs::links::{LinkError, PinnedLink};
-use aya::programs::{ProgramError, SchedClassifier, TestRun as _, TestRunOptions, loaded_programs};
+use aya::programs::tc::TcAttachOptions;
+use aya::programs::{
+    LinkOrder, ProgramError, SchedClassifier, TcAttachType, TestRun as _, TestRunOptions, loaded_programs,
+};
 use aya::{EbpfError, EbpfLoader};
 use shunt_abi::name;
 
@@ -120,6 +123,18 @@ impl AttachedProgram {
         // A handle that outlives the object with its maps.
         let program = SchedClassifier::from_program_info(program.info()?, Cow::Borrowed("empty"))?;
         Ok(Self { program, context: context(interface, came_by) })
+    }
+
+    /// Has packets of an interface pass the program too (by tcx, behind all others), as long as this value lives. The
+    /// interface is one of the calling thread's network namespace.
+    pub fn attach(&mut self, interface: &str, direction: Direction) -> Result<(), AttachedError> {
+        let direction = match direction {
+            Direction::Ingress => TcAttachType::Ingress,
+            Direction::Egress => TcAttachType::Egress,
+        };
+        let behind = TcAttachOptions::TcxOrder(LinkOrder::last());
+        self.program.attach_with_options(interface, direction, behind)?;
+        Ok(())
     }
 
     /// Runs the program `repeat` times on one packet: what one run makes of it, the next one finds.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use super::conversation::{connect, datagram};
+use super::empty_programs::{self, EmptyPrograms};
 use super::iptables_layout;
 use super::measure::{Target, Targets};
 use super::nftables_layout;
@@ -69,6 +70,7 @@ enum Programmer {
     Nothing,
     /// Nothing but connection tracking.
     Conntrack,
+    Empty(Option<EmptyPrograms>),
     Nftables,
     Iptables,
     Proxy {
@@ -103,6 +105,9 @@ pub(super) fn all(plan: &Plan) -> Result<Vec<Lane>> {
     let mut lanes = vec![Lane::new(super::DIRECT, Site::create()?, Programmer::Nothing)];
     if plan.wants(super::CONNTRACK) {
         lanes.push(Lane::new(super::CONNTRACK, Site::create()?, Programmer::Conntrack));
+    }
+    if plan.wants(empty_programs::LANE) {
+        lanes.push(Lane::new(empty_programs::LANE, Site::create()?, Programmer::Empty(None)));
     }
     for proxy in plan.proxies.iter().filter(|proxy| plan.wants(&proxy.lane)) {
         let site = Site::create()?;
@@ -139,7 +144,7 @@ pub(super) fn all(plan: &Plan) -> Result<Vec<Lane>> {
 impl Lane {
     fn new(name: &str, site: Site, programmer: Programmer) -> Self {
         let targets = match &programmer {
-            Programmer::Nothing | Programmer::Conntrack => direct(),
+            Programmer::Nothing | Programmer::Conntrack | Programmer::Empty(_) => direct(),
             Programmer::Proxy { proxy, .. } if proxy.bystander => direct(),
             _ => through_services(),
         };
@@ -186,6 +191,11 @@ impl Lane {
             Programmer::Nothing => {}
             Programmer::Conntrack if self.filled > 0 => {}
             Programmer::Conntrack => load(tools, CONNTRACK_RULE, "floor.nft", "nft", &["-f"])?,
+            Programmer::Empty(programs) => {
+                if programs.is_none() {
+                    *programs = Some(EmptyPrograms::attach(&self.site)?);
+                }
+            }
             Programmer::Nftables => nftables_layout::load(tools, services)?,
             Programmer::Iptables => iptables_layout::load(tools, services)?,
             Programmer::Proxy { proxy, running, api, log, verbosity, barriers } => {
@@ -227,6 +237,22 @@ impl Lane {
         let count = tools.output("cat", &["/proc/sys/net/netfilter/nf_conntrack_count"])?;
         self.tracks = count.trim() != "0";
         Ok(())
+    }
+
+    /// The process that has the BPF programs on the node's interfaces, if there may be some.
+    pub(super) fn holder_of_programs(&self) -> Option<u32> {
+        match &self.programmer {
+            Programmer::Empty(_) => Some(std::process::id()),
+            Programmer::Proxy { running: Some(running), proxy, .. } if proxy.mode == "ebpf" => {
+                u32::try_from(running.id()).ok()
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether its programs return at once.
+    pub(super) const fn is_empty(&self) -> bool {
+        matches!(self.programmer, Programmer::Empty(_))
     }
 
     /// Fails if its proxy has ended.

@@ -15,7 +15,7 @@ use crate::bench::figure::Unit;
 use crate::bench::samples::Samples;
 
 /// Conversations before the ones that count.
-const WARM_UP: usize = 50;
+pub(super) const WARM_UP: usize = 50;
 /// A lane that is slow does so many at least.
 const FEWEST: usize = 20;
 /// Between two transactions of those that are offered: 2,000 a second.
@@ -60,6 +60,17 @@ enum Kind {
     Stream,
     /// Datagrams per second of one flow, one way, and processor time for each.
     Packets,
+}
+
+impl Kind {
+    /// What is counted in a second, in its unit.
+    fn rate(self, per_second: f64) -> (Unit, f64) {
+        match self {
+            Self::Stream => (Unit::BitsPerSecond, per_second * 8.0),
+            Self::Packets => (Unit::PacketsPerSecond, per_second),
+            _ => (Unit::PerSecond, per_second),
+        }
+    }
 }
 
 /// A kind of conversation on a route.
@@ -159,8 +170,9 @@ impl Block {
                 vec![(measure.name, Unit::Nanoseconds, samples.quantile(0.5), Some(samples))]
             }
             Self::Rate { per_second, cpu } => {
+                let (unit, per_second) = measure.kind.rate(per_second);
                 let cpu = measure.cpu.map(|name| (name, Unit::Nanoseconds, cpu.as_secs_f64() * 1e9, None));
-                std::iter::once((measure.name, Unit::PerSecond, per_second, None)).chain(cpu).collect()
+                std::iter::once((measure.name, unit, per_second, None)).chain(cpu).collect()
             }
         }
     }
@@ -237,5 +249,24 @@ impl Schedule {
         let mut words = text.split_whitespace().map_while(|word| word.parse().ok()).map(Duration::from_nanos);
         let mut next = || words.next().context("reading a thread's time");
         Ok(Self { ran: next()?, waited: next()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_told_in_bits_and_datagrams_as_packets() {
+        let first = |kind| {
+            let block = Block::Rate { per_second: 1000.0, cpu: Duration::ZERO };
+            let [(_, unit, value, _), ..] = block.values(&measure("rate", kind, Route::PodToPod))[..] else {
+                panic!("no result");
+            };
+            (unit, value)
+        };
+        assert_eq!(first(Kind::Stream), (Unit::BitsPerSecond, 8000.0));
+        assert_eq!(first(Kind::Packets), (Unit::PacketsPerSecond, 1000.0));
+        assert_eq!(first(Kind::Rate), (Unit::PerSecond, 1000.0));
     }
 }

@@ -8,10 +8,12 @@
 
 mod bulk;
 mod conversation;
+mod empty_programs;
 mod iptables_layout;
 mod lane;
 mod measure;
 mod nftables_layout;
+mod runs;
 mod site;
 
 use std::collections::BTreeMap;
@@ -34,6 +36,8 @@ const DIRECT: &str = "direct";
 const CONNTRACK: &str = "conntrack";
 /// The lane that is compared with that floor.
 const TRACKING: &str = "shunt ebpf per-packet, masquerading";
+/// How the names of lanes with programs on every interface begin: their floor is that of programs that do nothing.
+const WITH_PROGRAMS: &str = "shunt ebpf";
 /// kube-proxy's nftables mode, the program and its layout: shunt is compared with the first that is there.
 const PEERS: [&str; 2] = ["kube-proxy nftables", nftables_layout::LANE];
 /// Measures that would show a cost per service.
@@ -53,7 +57,7 @@ pub(super) fn run(plan: &Plan, terminal: &Terminal) -> Result<Vec<Figure>> {
         let begun = Instant::now();
         for round in 0..plan.rounds {
             terminal.step(begun, round, plan.rounds, &format!("datapath, N = {services}: round"));
-            for measure in MEASURES {
+            for measure in MEASURES.iter().filter(|measure| plan.wants_measure(measure.name)) {
                 // No lane is always the first.
                 let shift = round % lanes.len().max(1);
                 let turn = lanes.iter().cycle().skip(shift).take(lanes.len());
@@ -72,6 +76,7 @@ pub(super) fn run(plan: &Plan, terminal: &Terminal) -> Result<Vec<Figure>> {
         lanes.iter_mut().try_for_each(Lane::check)?;
         let load = (before, machine::load().0);
         figures.extend(collected.figures(services, &lanes, load));
+        figures.extend(runs::figures(plan, &lanes, services)?);
     }
     let growth = growth(&figures);
     Ok(figures.into_iter().chain(growth).collect())
@@ -175,7 +180,12 @@ impl Collected {
         figure.rounds.clone_from(&rounds.values);
         let of = |lane: &str| self.rounds.get(&(measure, lane.to_owned()));
         figure.ratio = of(DIRECT).filter(|_| lane != DIRECT).map(|direct| rounds.relative_to(direct));
-        figure.floor = of(CONNTRACK).filter(|_| lane == TRACKING).map(|floor| rounds.relative_to(floor));
+        let floor = match lane {
+            TRACKING => of(CONNTRACK),
+            _ if lane.starts_with(WITH_PROGRAMS) => of(empty_programs::LANE),
+            _ => None,
+        };
+        figure.floor = floor.map(|floor| rounds.relative_to(floor));
         let peer = PEERS.into_iter().find_map(of).filter(|_| lane.starts_with("shunt"));
         figure.peer = peer.map(|peer| rounds.relative_to(peer));
         Some(figure)
