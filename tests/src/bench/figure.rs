@@ -199,6 +199,7 @@ impl Figure {
             Subject::Value => Some((self.value, self.interval)),
             Subject::P99 => self.p99.map(|p99| (p99, None)),
             Subject::Direct => self.ratio.map(relative),
+            Subject::Floor => self.floor.map(relative),
             Subject::Peer => self.peer.map(relative),
         }
     }

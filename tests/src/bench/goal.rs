@@ -15,6 +15,8 @@ pub enum Subject {
     P99,
     /// The ratio to plain routing.
     Direct,
+    /// The ratio to the least that such a lane costs.
+    Floor,
     /// The ratio to kube-proxy's nftables mode.
     Peer,
 }
@@ -85,19 +87,21 @@ impl Goal {
 
     /// In words: what it is about, what was measured, what it should be.
     pub(super) fn words(&self, figure: &Figure) -> (&'static str, String, String) {
-        let relative = matches!(self.of, Subject::Direct | Subject::Peer);
+        let relative = matches!(self.of, Subject::Direct | Subject::Floor | Subject::Peer);
         let say = |value| if relative { format!("{value:.2}") } else { show(figure.unit, value) };
         let of = match self.of {
             Subject::Value if figure.p99.is_some() => "p50",
             Subject::Value => "value",
             Subject::P99 => "p99",
             Subject::Direct => "to direct",
+            Subject::Floor => "to its floor",
             Subject::Peer => "to kube-proxy's nftables",
         };
         let measured = match self.of {
             Subject::Value => Some(figure.value),
             Subject::P99 => figure.p99,
             Subject::Direct => figure.ratio.map(|ratio| ratio.median),
+            Subject::Floor => figure.floor.map(|floor| floor.median),
             Subject::Peer => figure.peer.map(|peer| peer.median),
         };
         let side = if figure.unit.less_is_better() { "at most" } else { "at least" };

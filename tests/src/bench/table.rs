@@ -102,7 +102,7 @@ fn row(name: &str, cells: impl Iterator<Item = String>) -> String {
 /// `related`: others in this block have ratios.
 fn cell(figure: &Figure, related: bool) -> String {
     let value = show(figure.unit, figure.value);
-    let mark = mark(figure, |of| of != Subject::Peer);
+    let mark = mark(figure, |of| !matches!(of, Subject::Floor | Subject::Peer));
     match (figure.ratio, figure.p99) {
         (Some(ratio), _) => {
             format!("{value} {:>5}{}{mark}", show::ratio(ratio.median), wave(ratio.is_noisy()))
@@ -129,7 +129,8 @@ const RELATIONS: [(&str, Relation); 2] = [("  / its floor", floor), ("  / kube-p
 
 fn floor(figure: &Figure) -> Option<String> {
     let ratio = figure.floor?;
-    Some(format!("{}{} ", show::ratio(ratio.median), wave(ratio.is_noisy())))
+    let mark = mark(figure, |of| of == Subject::Floor);
+    Some(format!("{}{}{mark}", show::ratio(ratio.median), wave(ratio.is_noisy())))
 }
 
 fn peer(figure: &Figure) -> Option<String> {

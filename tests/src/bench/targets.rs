@@ -2,9 +2,11 @@
 //! kube-proxy reaches on the reference machine, or far below; for the eBPF
 //! lanes, hardly more than plain routing.
 //!
-//! Lanes are told apart by how their names begin: `shunt nftables`, `shunt
-//! ebpf` (services on sockets, connections inside the cluster are not
-//! translated at all) and `shunt ebpf per-packet`.
+//! Lanes are told apart by their names: `shunt nftables`, `shunt ebpf`
+//! (services on sockets, connections inside the cluster are not translated at
+//! all), `shunt ebpf per-packet` and the same, masquerading, which is held
+//! against plain routing with connection tracking. Traffic past the Services
+//! (bystander) has no goals.
 
 use super::figure::{Figure, Unit};
 use super::goal::{Goal, Subject};
@@ -82,21 +84,57 @@ fn nftables(figure: &Figure) -> Vec<Goal> {
 }
 
 fn ebpf(figure: &Figure) -> Vec<Goal> {
+    let way = Way::of(&figure.key.lane);
     let mut goals = control_plane(figure, &EBPF_CONTROL_PLANE);
     goals.extend(growth(figure));
-    let per_packet = figure.key.lane.contains("packet");
     let measure = figure.key.measure.as_str();
-    let direct = BESIDE_DIRECT.iter().find(|(name, ..)| *name == measure);
-    goals.extend(direct.and_then(|(_, on_sockets, each_packet)| {
-        let bound = if per_packet { Some(*each_packet) } else { *on_sockets };
-        bound.map(|bound| Goal::new(Subject::Direct, bound))
+    let found = BESIDE_DIRECT.iter().find(|(name, ..)| *name == measure);
+    goals.extend(found.and_then(|(_, on_sockets, each_packet)| match way {
+        Way::Sockets => on_sockets.map(|bound| Goal::new(Subject::Direct, bound)),
+        Way::Packets => Some(Goal::new(Subject::Direct, *each_packet)),
+        Way::Masquerading => Some(Goal::new(Subject::Floor, *each_packet)),
+        Way::PastThem => None,
     }));
-    if measure.starts_with("CPU per") {
-        goals.push(Goal::new(Subject::Peer, if per_packet { CPU.1 } else { CPU.0 }));
-    } else if measure.contains("remote endpoint") {
-        goals.push(beside_peer(figure));
-    }
+    goals.extend(beside_nftables(figure, way));
     goals
+}
+
+/// How a lane of the eBPF dataplane reaches its pods.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Sockets,
+    Packets,
+    /// With connection tracking, which nobody else has loaded.
+    Masquerading,
+    /// No Service is used.
+    PastThem,
+}
+
+impl Way {
+    fn of(lane: &str) -> Self {
+        if lane.contains("bystander") {
+            Self::PastThem
+        } else if lane.contains("masquerading") {
+            Self::Masquerading
+        } else if lane.contains("packet") {
+            Self::Packets
+        } else {
+            Self::Sockets
+        }
+    }
+}
+
+/// Transactions have goals of their own; elsewhere it is enough not to be slower.
+fn beside_nftables(figure: &Figure, way: Way) -> Option<Goal> {
+    let measure = figure.key.measure.as_str();
+    let transaction = ["CPU per CRR", "CPU per packet"].contains(&measure);
+    match way {
+        Way::PastThem => None,
+        Way::Sockets if transaction => Some(Goal::new(Subject::Peer, CPU.0)),
+        Way::Packets if transaction => Some(Goal::new(Subject::Peer, CPU.1)),
+        _ if measure.contains("CPU per") || measure.contains("remote endpoint") => Some(beside_peer(figure)),
+        _ => None,
+    }
 }
 
 fn control_plane(figure: &Figure, bounds: &[Bounds]) -> Vec<Goal> {
@@ -161,6 +199,25 @@ mod tests {
         };
         assert_eq!(connect("shunt ebpf"), Some(Verdict::Missed));
         assert_eq!(connect("shunt ebpf per-packet"), Some(Verdict::Met));
+    }
+
+    #[test]
+    fn masquerading_is_held_against_connection_tracking_and_bystanders_against_nothing() {
+        let connect = |lane| {
+            let ratio = Some(Ratio::between(&[1.5; 5], &[1.0; 5]));
+            bounds(Figure { ratio, floor: ratio, ..figure("datapath", "connect", lane, 1.0) })
+        };
+        assert_eq!(connect("shunt ebpf per-packet, masquerading"), [(Subject::Floor, 1.05)]);
+        assert_eq!(connect("shunt ebpf per-packet"), [(Subject::Direct, 1.05)]);
+        assert_eq!(connect("shunt ebpf, bystander"), []);
+        assert_eq!(connect("before: shunt ebpf"), []);
+        let cpu = |measure, lane| {
+            let peer = Some(Ratio::between(&[1.5; 5], &[1.0; 5]));
+            bounds(Figure { peer, ..figure("datapath", measure, lane, 1.0) })
+        };
+        assert_eq!(cpu("CPU per CRR", "shunt ebpf"), [(Subject::Peer, 0.80)]);
+        assert_eq!(cpu("CPU per MiB", "shunt ebpf"), [(Subject::Peer, 1.02)]);
+        assert_eq!(cpu("CPU per CRR", "shunt ebpf per-packet, masquerading"), [(Subject::Peer, 1.02)]);
     }
 
     #[test]

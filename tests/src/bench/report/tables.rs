@@ -123,7 +123,7 @@ fn ratio(figure: &Figure) -> String {
     let peer = figure.peer.map(|peer| format!(" ({})", show::ratio(peer.median))).unwrap_or_default();
     let (median, low, high) = (show::ratio(median), show::ratio(low), show::ratio(high));
     let small = format!("{low}–{high}, {}", show(figure.unit, figure.value));
-    let of = |goal: &&Goal| matches!(goal.of, Subject::Direct | Subject::Peer);
+    let of = |goal: &&Goal| matches!(goal.of, Subject::Direct | Subject::Floor | Subject::Peer);
     let verdict = figure.goals.iter().filter(of).map(|goal| goal.verdict).max();
     let class = verdict.map_or("none", Verdict::word);
     let mark = verdict.map(|verdict| format!(" {}", verdict.mark())).unwrap_or_default();
