@@ -132,7 +132,7 @@ fn one_socket_sends_to_one_frontend_after_the_other_and_sees_each_answer() {
         serve("127.0.0.8:8080", "second");
         let mut table = table();
         let second = Frontend { protocol: Protocol::Udp, ..frontend("10.96.0.11:80") };
-        table.frontends.insert(second, Arc::new(spec(Policy::Internal, &["127.0.0.8:8080"])));
+        table.frontends.insert(second, served(Protocol::Udp, Policy::Internal, "127.0.0.8:8080"));
         let mut dataplane = balancing(bpffs, cgroup.path(), Sockets::All);
         dataplane.restore(&table).unwrap();
         let four = "host 10.96.0.10:80, second 10.96.0.11:80, second 127.0.0.8:8080, host 10.96.0.10:80";

@@ -8,7 +8,12 @@ use core::{
 use aya_ebpf::{
     bindings::bpf_sock_addr, helpers::generated::bpf_get_socket_cookie, programs::SockAddrContext,
 };
-use shunt_abi::address::{TCP, UDP, Words, map_word};
+use shunt_abi::{
+    address::{TCP, UDP, Words, map_word},
+    known::Role,
+};
+
+use crate::family::{V4, V6, known};
 
 /// A pointer to the program's context; `IPV6` says how addresses are written there. (A type for each: of a choice at run
 /// time the compiler makes one access at a computed offset, which verifiers refuse.)
@@ -20,6 +25,17 @@ pub(crate) struct Call<const IPV6: bool>(*mut bpf_sock_addr);
 pub(super) struct Peer {
     pub(super) address: Words,
     pub(super) port: u16,
+}
+
+impl Peer {
+    /// Whether the bitmap has it in a role: without, there is nothing in a map about it.
+    #[inline]
+    pub(super) fn is_known_as(&self, role: Role, protocol: u8) -> bool {
+        match mapped(&self.address) {
+            Some(address) => known::<V4>(role, address, self.port, protocol),
+            None => known::<V6>(role, self.address, self.port, protocol),
+        }
+    }
 }
 
 impl<const IPV6: bool> Call<IPV6> {

@@ -5,6 +5,7 @@ use shunt_abi::{
     config::{Config, PODS_BY_INTERFACE, PODS_BY_RANGE, SOCKETS_HOST_ONLY},
     counter::Counter,
     frontend::{FrontendValue, MASQUERADE_ALL, RANGES, SOCKET_ONLY, SPLIT},
+    known::Role,
 };
 
 use super::{
@@ -30,19 +31,21 @@ const ECONNREFUSED: i32 = 111;
 /// `connect()`: any backend will do.
 pub(crate) fn connect<const IPV6: bool>(call: Call<IPV6>) -> i32 {
     // SAFETY: the helper takes nothing.
-    let hash = unsafe { bpf_get_prandom_u32() };
-    balance(call, hash, Counter::SocketConnect)
+    balance(call, |_| unsafe { bpf_get_prandom_u32() }, Counter::SocketConnect)
 }
 
 /// A datagram of a socket that is not connected: the same backend as long as it is there, since the answers to what it
 /// sent before may still come.
 pub(crate) fn send<const IPV6: bool>(call: Call<IPV6>) -> i32 {
-    let hash = mix(call.cookie());
-    balance(call, hash, Counter::SocketSend)
+    balance(call, |call| mix(call.cookie()), Counter::SocketSend)
 }
 
 #[inline]
-fn balance<const IPV6: bool>(call: Call<IPV6>, hash: u32, counter: Counter) -> i32 {
+fn balance<const IPV6: bool>(
+    call: Call<IPV6>,
+    hash: impl FnOnce(Call<IPV6>) -> u32,
+    counter: Counter,
+) -> i32 {
     let (Some(protocol), Some(config)) = (call.protocol(), maps::config()) else { return ALLOW };
     let peer = call.peer();
     let Some(frontend) = find(&peer, protocol) else { return ALLOW };
@@ -55,8 +58,11 @@ fn balance<const IPV6: bool>(call: Call<IPV6>, hash: u32, counter: Counter) -> i
     }
     // A frontend for sockets alone has one client, this node: its affinity is to choose alike every time.
     let sticky = frontend.affinity_seconds != 0;
-    let hash =
-        if sticky { mix(u64::from(frontend.service) << 32 | u64::from(config.hash_seed)) } else { hash };
+    let hash = if sticky {
+        mix(u64::from(frontend.service) << 32 | u64::from(config.hash_seed))
+    } else {
+        hash(call)
+    };
     let Some(picked) = pool.at(hash, 0) else { return ALLOW };
     let is_new = replace(call, protocol, &peer, &picked);
     count::count(counter);
@@ -68,6 +74,10 @@ fn balance<const IPV6: bool>(call: Call<IPV6>, hash: u32, counter: Counter) -> i
 
 #[inline]
 fn find(peer: &Peer, protocol: u8) -> Option<&'static FrontendValue> {
+    // Most of what sockets do is not about Services; answers to clients never are.
+    if !peer.is_known_as(Role::Frontend, protocol) {
+        return None;
+    }
     match mapped(&peer.address) {
         Some(address) => V4::frontend(address, peer.port, protocol),
         None => V6::frontend(peer.address, peer.port, protocol),

@@ -3,6 +3,7 @@
 use aya_ebpf::bindings::BPF_ANY;
 use shunt_abi::{
     counter::Counter,
+    known::Role,
     socket::{OriginKey, OriginValue},
 };
 
@@ -46,8 +47,13 @@ pub(super) fn remember<const IPV6: bool>(
 /// `recvmsg()` and `getpeername()`: shows the process the frontend that it named.
 pub(crate) fn show_frontend<const IPV6: bool>(call: Call<IPV6>, counter: Option<Counter>) -> i32 {
     let Some(protocol) = call.protocol() else { return ALLOW };
+    let peer = call.peer();
+    // The peers of servers are clients.
+    if !peer.is_known_as(Role::Backend, protocol) {
+        return ALLOW;
+    }
     // SAFETY: the element may be given to another socket, but only once it is the least recently used of all.
-    let origin = unsafe { ORIGINS.get(key(call, protocol, &call.peer())) };
+    let origin = unsafe { ORIGINS.get(key(call, protocol, &peer)) };
     if let Some(origin) = origin {
         call.replace(&Peer { address: origin.address, port: origin.port });
         if let Some(counter) = counter {
