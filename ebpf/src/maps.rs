@@ -17,6 +17,7 @@ use shunt_abi::{
     interface::InterfaceValue,
     known,
     name::capacity,
+    reached::{self, ReachedValue},
     service::ServiceCounters,
     socket::{OriginKey, OriginValue},
     source_range::{RangeKey4, RangeKey6},
@@ -34,6 +35,8 @@ pub(crate) static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
 pub(crate) static CLOCK: Array<ClockReading> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static KNOWN: Array<u64> = Array::with_max_entries(known::WORDS, BPF_F_MMAPABLE);
+#[map]
+pub(crate) static REACHED: Array<ReachedValue> = Array::with_max_entries(reached::ELEMENTS, 0);
 
 // Not preallocated: capacities are generous, and most nodes need a fraction.
 #[map]

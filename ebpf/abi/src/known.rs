@@ -45,6 +45,13 @@ impl Bit {
     pub const fn is_in(&self, element: u64) -> bool {
         element & self.mask == self.mask
     }
+
+    /// The number of one of `1 << shift` groups of words, this one's.
+    #[inline]
+    #[must_use]
+    pub const fn group(self, shift: u32) -> u32 {
+        self.word >> (WORDS_SHIFT - shift)
+    }
 }
 
 /// Odd constants without structure (fractions of the golden ratio and of square roots).

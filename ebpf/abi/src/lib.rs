@@ -22,6 +22,7 @@ pub mod interface;
 pub mod known;
 pub mod name;
 pub mod probe;
+pub mod reached;
 pub mod service;
 pub mod socket;
 pub mod source_range;

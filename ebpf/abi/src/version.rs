@@ -11,6 +11,7 @@ use crate::{
     fragment::{FragmentKey4, FragmentKey6, FragmentValue4, FragmentValue6},
     frontend::{FrontendKey4, FrontendKey6, FrontendValue},
     interface::InterfaceValue,
+    reached::ReachedValue,
     service::ServiceCounters,
     socket::{OriginKey, OriginValue},
     source_range::{RangeKey4, RangeKey6},
@@ -56,6 +57,7 @@ pub const DESCRIPTIONS: &[&str] = &[
     OriginValue::DESCRIPTION,
     RangeKey4::DESCRIPTION,
     RangeKey6::DESCRIPTION,
+    ReachedValue::DESCRIPTION,
     ServiceCounters::DESCRIPTION,
 ];
 

@@ -9,8 +9,10 @@ use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray};
 use shunt_abi::{
     affinity::AffinityValue,
     config::Config,
+    flow::{HAIRPIN, HOST_CLIENT},
     frontend::FrontendValue,
     known::{Bit, Role},
+    reached::{ReachedValue, element},
 };
 
 pub(crate) use v4::V4;
@@ -18,7 +20,7 @@ pub(crate) use v6::V6;
 
 use crate::{
     flow::Work,
-    maps::KNOWN,
+    maps::{KNOWN, REACHED},
     packet::{Fault, Packet, Side, Skb, Tuple, quoted::QuotedHeader},
 };
 
@@ -236,8 +238,9 @@ macro_rules! values {
 values!(u32, shunt_abi::flow::FlowValue4, shunt_abi::fragment::FragmentValue4);
 values!([u32; 4], shunt_abi::flow::FlowValue6, shunt_abi::fragment::FragmentValue6);
 
+/// Whether something may be in a role.
 #[inline]
-fn known<F: Family>(role: Role, address: F::Address, port: u16, protocol: u8) -> bool {
+pub(crate) fn known<F: Family>(role: Role, address: F::Address, port: u16, protocol: u8) -> bool {
     let bit = F::bit(role, address, port, protocol);
     KNOWN.get(bit.word).is_some_and(|element| bit.is_in(*element))
 }
@@ -260,16 +263,45 @@ pub(crate) fn to_frontend_address<F: Family>(tuple: &Tuple<F>) -> bool {
     known::<F>(Role::Frontend, tuple.destination, 0, 0)
 }
 
-/// Whether the packet may be to a backend itself.
+/// Whether the packet may be to a backend that other clients than this node have flows to.
 #[inline]
-pub(crate) fn to_backend<F: Family>(tuple: &Tuple<F>) -> bool {
-    known::<F>(Role::Backend, tuple.destination, tuple.destination_port, tuple.protocol)
+pub(crate) fn to_reached<F: Family>(tuple: &Tuple<F>) -> bool {
+    reached::<F>(tuple.destination, tuple.destination_port, tuple.protocol)
+        .is_some_and(|reached| reached.by_others != 0)
 }
 
-/// Whether the packet may be from a backend.
+/// Whether the packet may be from a backend that anybody has flows to.
 #[inline]
-pub(crate) fn from_backend<F: Family>(tuple: &Tuple<F>) -> bool {
-    known::<F>(Role::Backend, tuple.source, tuple.source_port, tuple.protocol)
+pub(crate) fn from_reached<F: Family>(tuple: &Tuple<F>) -> bool {
+    reached::<F>(tuple.source, tuple.source_port, tuple.protocol)
+        .is_some_and(|reached| reached.by_others | reached.by_node != 0)
+}
+
+/// Whether the packet may be from a backend that this node, or the backend itself, has flows to.
+#[inline]
+pub(crate) fn from_reached_by_node<F: Family>(tuple: &Tuple<F>) -> bool {
+    reached::<F>(tuple.source, tuple.source_port, tuple.protocol).is_some_and(|reached| reached.by_node != 0)
+}
+
+#[inline]
+fn reached<F: Family>(address: F::Address, port: u16, protocol: u8) -> Option<&'static ReachedValue> {
+    REACHED.get(element(F::bit(Role::Backend, address, port, protocol)))
+}
+
+/// Has packets of the flow's backend looked up among the flows from now on. To be called before the flow is stored.
+#[inline]
+pub(crate) fn reach<F: Family>(flow: &F::FlowValue, protocol: u8) {
+    let place = element(F::bit(Role::Backend, flow.address(), flow.port(), protocol));
+    let Some(reached) = REACHED.get_ptr_mut(place) else { return };
+    let by_node = flow.flags() & (HAIRPIN | HOST_CLIENT) != 0;
+    // SAFETY: the pointer comes from a map look-up. The fields are bytes of their own, into which all write the same.
+    unsafe {
+        if by_node {
+            (*reached).by_node = 1;
+        } else {
+            (*reached).by_others = 1;
+        }
+    }
 }
 
 /// Whether the packet may be to this node itself.

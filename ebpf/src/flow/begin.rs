@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     count,
-    family::{Family, Flow, FlowValue, V4},
+    family::{self, Family, Flow, FlowValue, V4},
     log, maps,
     packet::Skb,
 };
@@ -180,6 +180,7 @@ fn store<F: Family>(work: &mut Work<F>) -> Option<Decision> {
     if let Some(reason) = unmasqueraded(work) {
         return Some(refuse(work, Some(reason)));
     }
+    family::reach::<F>(&work.flow, work.packet.tuple.protocol);
     if F::opening().insert(&work.key, &work.flow, u64::from(BPF_NOEXIST)).is_err() {
         if let Some(present) = present(work) {
             return Some(again(work, present));

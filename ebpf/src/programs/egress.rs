@@ -33,7 +33,7 @@ fn handle<F: Family>(skb: Skb) -> i32 {
         }
         return TCX_NEXT;
     }
-    if family::from_backend(tuple)
+    if family::from_reached(tuple)
         && let Some(verdict) = reverse::to_client(skb, &packet)
     {
         return verdict;

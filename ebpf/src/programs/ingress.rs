@@ -62,14 +62,14 @@ fn handle<F: Family>(skb: Skb) -> i32 {
         return TCX_NEXT;
     }
     // What a backend sends may be a reply to this node itself, or to the backend.
-    if family::from_backend(tuple)
+    if family::from_reached_by_node(tuple)
         && (tuple.destination == F::hairpin(config) || family::to_node(tuple))
         && flow::note(&packet).is_some()
     {
         continue_in::<F>(skb, Tail::Return);
     }
     // What begins a connection to a backend itself may end one through a frontend.
-    if flow::begins(&packet) && family::to_backend(tuple) && flow::note(&packet).is_some() {
+    if flow::begins(&packet) && family::to_reached(tuple) && flow::note(&packet).is_some() {
         continue_in::<F>(skb, Tail::Direct);
     }
     TCX_NEXT
@@ -85,10 +85,12 @@ pub(crate) fn to_no_frontend<F: Family>(skb: Skb, work: &Work<F>) {
     if F::is_service_address(config, tuple.destination) {
         continue_in::<F>(skb, Tail::Unknown);
     }
-    if family::from_backend(tuple) && (tuple.destination == F::hairpin(config) || family::to_node(tuple)) {
+    if family::from_reached_by_node(tuple)
+        && (tuple.destination == F::hairpin(config) || family::to_node(tuple))
+    {
         continue_in::<F>(skb, Tail::Return);
     }
-    if flow::begins(&work.packet) && family::to_backend(tuple) {
+    if flow::begins(&work.packet) && family::to_reached(tuple) {
         continue_in::<F>(skb, Tail::Direct);
     }
 }

@@ -39,7 +39,7 @@ pub(crate) fn ingress<F: Family>(skb: Skb) -> i32 {
         continue_in::<F>(skb, Tail::Unknown);
         return TCX_NEXT;
     }
-    if family::from_backend(tuple) {
+    if family::from_reached_by_node(tuple) {
         continue_in::<F>(skb, Tail::Return);
     }
     TCX_NEXT

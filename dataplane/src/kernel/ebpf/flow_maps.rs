@@ -1,7 +1,11 @@
 //! The two maps of a family's flows, for flows that another agent knew.
 
+use shunt_abi::known::Role;
+use shunt_abi::reached::{self, ReachedValue};
+
 use super::flows::Key;
 use super::map::{MapError, TypedMap};
+use super::maps::{bit, destination};
 use super::translation::Half;
 
 /// Which of the two maps a flow is in.
@@ -16,6 +20,7 @@ pub(super) enum Stage {
 pub(super) struct FlowMaps<'a, K: Key> {
     pub(super) established: &'a TypedMap<K, K::Value>,
     pub(super) opening: &'a TypedMap<K, K::Value>,
+    pub(super) reached: &'a TypedMap<u32, ReachedValue>,
 }
 
 impl<K: Half> FlowMaps<'_, K> {
@@ -31,6 +36,10 @@ impl<K: Half> FlowMaps<'_, K> {
         if known.is_some_and(|own| is_newer(&own)) {
             return Ok(false);
         }
+        // Or nobody would look for it.
+        let (_, backend) = key.ends(value);
+        let backend = destination(backend.ip(), backend.port().to_be(), key.protocol());
+        self.reached.set(&reached::element(bit(Role::Backend, backend)), &ReachedValue::ANYBODY)?;
         match stage {
             Stage::Opening => self.opening.set(key, value)?,
             Stage::Established => {

@@ -13,6 +13,7 @@ use shunt_abi::flow::{FlowKey4, FlowKey6, FlowValue4, FlowValue6};
 use shunt_abi::frontend::{FrontendKey4, FrontendKey6, FrontendValue};
 use shunt_abi::interface::InterfaceValue;
 use shunt_abi::known::Role;
+use shunt_abi::reached::ReachedValue;
 use shunt_abi::socket::{OriginKey, OriginValue};
 use shunt_abi::source_range::{RangeKey4, RangeKey6, SERVICE_BITS};
 use shunt_abi::{known, name};
@@ -44,6 +45,7 @@ pub(super) struct Maps {
     pub(super) config: TypedMap<u32, Config>,
     pub(super) clock: TypedMap<u32, ClockReading>,
     pub(super) known: TypedMap<u32, u64>,
+    pub(super) reached: TypedMap<u32, ReachedValue>,
     pub(super) frontends4: TypedMap<FrontendKey4, FrontendValue>,
     pub(super) frontends6: TypedMap<FrontendKey6, FrontendValue>,
     pub(super) pool: TypedMap<u32, u32>,
@@ -71,6 +73,7 @@ impl Maps {
             config: open(directory, name::CONFIG)?,
             clock: open(directory, name::CLOCK)?,
             known: open(directory, name::KNOWN)?,
+            reached: open(directory, name::REACHED)?,
             frontends4: open(directory, name::FRONTENDS4)?,
             frontends6: open(directory, name::FRONTENDS6)?,
             pool: open(directory, name::POOL)?,
@@ -123,12 +126,12 @@ impl Maps {
 
     /// The flow maps of IPv4.
     pub(super) const fn flow_maps4(&self) -> FlowMaps<'_, FlowKey4> {
-        FlowMaps { established: &self.flows4, opening: &self.opening4 }
+        FlowMaps { established: &self.flows4, opening: &self.opening4, reached: &self.reached }
     }
 
     /// The flow maps of IPv6.
     pub(super) const fn flow_maps6(&self) -> FlowMaps<'_, FlowKey6> {
-        FlowMaps { established: &self.flows6, opening: &self.opening6 }
+        FlowMaps { established: &self.flows6, opening: &self.opening6, reached: &self.reached }
     }
 
     fn source_ranges(&self) -> Result<BTreeSet<SourceRange>, MapError> {
@@ -276,7 +279,7 @@ fn key(Destination { address, port, protocol }: Destination) -> Key {
 }
 
 /// Where the bitmap has a destination.
-fn bit(role: Role, Destination { address, port, protocol }: Destination) -> known::Bit {
+pub(super) fn bit(role: Role, Destination { address, port, protocol }: Destination) -> known::Bit {
     match address {
         IpAddr::V4(address) => known::bit4(role, word(address), port.to_be(), protocol),
         IpAddr::V6(address) => known::bit6(role, words(address), port.to_be(), protocol),
