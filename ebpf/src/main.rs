@@ -86,8 +86,8 @@ macro_rules! tails {
         }
 
         #[classifier]
-        fn $direct(_ctx: TcContext) -> i32 {
-            flow::direct::<$family>()
+        fn $direct(ctx: TcContext) -> i32 {
+            flow::direct::<$family>(Skb::new(&ctx))
         }
     };
 }

@@ -252,3 +252,22 @@ fn a_direct_connection_is_not_mistaken_for_an_earlier_one_through_the_frontend()
         assert_eq!(world.egress(&direct.reply()).packet(), direct.reply());
     }
 }
+
+#[test]
+fn datagrams_are_answered_by_whom_the_last_of_their_port_was_sent_to() {
+    for (client, frontend, backend) in FAMILIES {
+        let mut world = World::new();
+        world.service(frontend, UDP, &[backend]);
+        let sent = Packet::udp(client, frontend);
+        let direct = Packet::udp(client, backend);
+        for _ in 0..3 {
+            let translated = world.ingress(&sent).packet();
+            assert_eq!(translated, direct);
+            assert_eq!(world.egress(&translated.reply()).packet(), sent.reply());
+            let outcome = world.ingress(&direct);
+            assert_eq!((outcome.verdict, outcome.packet()), (NEXT, direct.clone()));
+            assert_eq!(world.halves(), (0, 0));
+            assert_eq!(world.egress(&direct.reply()).packet(), direct.reply());
+        }
+    }
+}

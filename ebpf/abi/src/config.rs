@@ -74,6 +74,17 @@ assert_layout!(Config, size 688,
     opted_out_levels @ 40, pad @ 44, pods4 @ 48, services4 @ 112, pods6 @ 176, services6 @ 432,
 );
 
+impl Config {
+    /// By what packets are known that this node translated; not 0. Packets keep it on their way to other network namespaces of
+    /// the same machine, which may be nodes as well: each has a number of its own, but for one case in 32,768.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half of both halves, mixed")]
+    pub const fn node_note(&self) -> u16 {
+        ((self.hash_seed >> 16) ^ self.hash_seed) as u16 | 1
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {

@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST, tcx_action_base::TCX_NEXT};
 use shunt_abi::{
-    address::TCP,
+    address::{TCP, UDP},
     backend,
     config::{ADOPT_MIDSTREAM, Config, MASQUERADES4, MASQUERADES6},
     counter::Counter,
@@ -248,19 +248,23 @@ fn replace<F: Family>(work: &Work<F>) {
     put::<F>(&work.key, &work.flow);
 }
 
-/// A packet to a backend itself. If it begins a connection, then an earlier one through a frontend that had the same
-/// ports is over, and its replies must not be translated any more.
-pub(crate) fn direct<F: Family>() -> i32 {
+/// A packet to a backend itself. If there was a flow through a frontend that had the same ports, replies must not be
+/// translated any more. (A packet may pass several interfaces: what this node translated is of the flow.)
+pub(crate) fn direct<F: Family>(skb: Skb) -> i32 {
+    let Some(config) = maps::config() else { return TCX_NEXT };
+    if skb.was_translated(config.node_note()) {
+        return TCX_NEXT;
+    }
     if let Some(work) = work::get::<F>() {
         work.key = F::flow_key(&work.packet.tuple.turned(), REVERSE);
-        forget_unless_own(work);
+        forget_if_ended(work);
     }
     TCX_NEXT
 }
 
-/// A packet may pass several interfaces: one translated just now must not undo its own flow, which is opening, or open.
+/// A connection that is opening, or open, ends with its own packets only, unless nothing was heard of it for a while.
 #[inline]
-fn forget_unless_own<F: Family>(work: &mut Work<F>) {
+fn forget_if_ended<F: Family>(work: &mut Work<F>) {
     let established = F::flows().get_ptr(&work.key);
     let present = match established {
         Some(present) => present,
@@ -275,7 +279,7 @@ fn forget_unless_own<F: Family>(work: &mut Work<F>) {
         return;
     }
     opening::note_other_half(work);
-    let is_over = established.is_some() && opening::is_over(work);
+    let is_over = work.packet.tuple.protocol == UDP || (established.is_some() && opening::is_over(work));
     if is_over || work.flow.last_seen() != segment::now() {
         opening::forget::<F>(&work.key, &work.other_key);
     }

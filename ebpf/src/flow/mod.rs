@@ -16,7 +16,7 @@ pub(crate) use client::{Hook, is_for_other_host};
 pub(crate) use established::{consider, find, forward, reverse};
 pub(crate) use pick::{Picked, Pool};
 pub(crate) use redirect::{answer_host, bounce, deliver_to_host};
-pub(crate) use segment::{begins, now};
+pub(crate) use segment::{now, stands_alone};
 pub(crate) use translate::{needs_more, note_special, special};
 pub(crate) use work::{Client, Work, get as notes, on as note};
 

@@ -40,6 +40,12 @@ pub(crate) const fn begins<F: Family>(packet: &Packet<F>) -> bool {
     }
 }
 
+/// A packet that continues no connection: it begins one, or is a datagram.
+#[inline]
+pub(crate) const fn stands_alone<F: Family>(packet: &Packet<F>) -> bool {
+    packet.tuple.protocol == UDP || begins(packet)
+}
+
 /// In the middle of a connection, whose beginning should have been seen.
 #[inline]
 pub(super) const fn is_midstream<F: Family>(packet: &Packet<F>) -> bool {

@@ -6,7 +6,7 @@ use shunt_abi::{
     flow::{HAIRPIN, HOST_CLIENT, MASQUERADED, REMAPPED},
 };
 
-use super::{Work, redirect, work};
+use super::{Work, redirect, segment, work};
 use crate::{
     count,
     family::{Family, Flow, FlowValue},
@@ -23,6 +23,11 @@ const SPECIAL: u16 = HAIRPIN | HOST_CLIENT | MASQUERADED | REMAPPED;
 pub(super) fn to_backend<F: Family>(skb: Skb, packet: &Packet<F>, flow: &F::FlowValue) -> Result<(), Fault> {
     rewrite_ports(skb, packet, Side::Destination, flow.port())?;
     F::rewrite_address(skb, packet, Side::Destination, flow.address())?;
+    if segment::stands_alone(packet)
+        && let Some(config) = maps::config()
+    {
+        skb.note_translated(config.node_note());
+    }
     count::count(Counter::Forward);
     count::packet(skb, flow.service());
     Ok(())

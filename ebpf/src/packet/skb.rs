@@ -53,6 +53,8 @@ impl Skb {
         interface = ifindex;
         /// Interface by which the packet came to this host; 0 for one that was sent here.
         ingress_interface = ingress_ifindex;
+        /// 16 bits of which the kernel makes no use.
+        note = tc_index;
         /// First byte that direct access can reach.
         data = data;
         /// End of direct access.
@@ -128,6 +130,20 @@ impl Skb {
     pub(crate) fn make_room(self, length: u32) -> bool {
         // SAFETY: the helper takes the program's own context and plain numbers.
         unsafe { bpf_skb_adjust_room(self.0, length.cast_signed(), BPF_ADJ_ROOM_MAC, 0) == 0 }
+    }
+
+    /// Notes that the node with this number translated the packet: in a field that the kernel keeps and does not use
+    /// (`tc_index`), so that other interfaces of the node know it again.
+    #[inline]
+    pub(crate) fn note_translated(self, node: u16) {
+        // SAFETY: the kernel hands the program a valid context, whose field it lets classifiers write.
+        unsafe { (*self.0).tc_index = u32::from(node) };
+    }
+
+    /// Whether [`Self::note_translated`] was called with that number.
+    #[inline]
+    pub(crate) fn was_translated(self, node: u16) -> bool {
+        self.note() == u32::from(node)
     }
 
     /// Sets bits of the packet's mark.

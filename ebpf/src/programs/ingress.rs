@@ -68,8 +68,8 @@ fn handle<F: Family>(skb: Skb) -> i32 {
     {
         continue_in::<F>(skb, Tail::Return);
     }
-    // What begins a connection to a backend itself may end one through a frontend.
-    if flow::begins(&packet) && family::to_reached(tuple) && flow::note(&packet).is_some() {
+    // What is sent to a backend itself may end a flow through a frontend.
+    if flow::stands_alone(&packet) && family::to_reached(tuple) && flow::note(&packet).is_some() {
         continue_in::<F>(skb, Tail::Direct);
     }
     TCX_NEXT
@@ -90,7 +90,7 @@ pub(crate) fn to_no_frontend<F: Family>(skb: Skb, work: &Work<F>) {
     {
         continue_in::<F>(skb, Tail::Return);
     }
-    if flow::begins(&work.packet) && family::to_reached(tuple) {
+    if flow::stands_alone(&work.packet) && family::to_reached(tuple) {
         continue_in::<F>(skb, Tail::Direct);
     }
 }

@@ -42,6 +42,9 @@ pub(crate) fn ingress<F: Family>(skb: Skb) -> i32 {
     if family::from_reached_by_node(tuple) {
         continue_in::<F>(skb, Tail::Return);
     }
+    if flow::stands_alone(&work.packet) && family::to_reached(tuple) {
+        continue_in::<F>(skb, Tail::Direct);
+    }
     TCX_NEXT
 }
 

@@ -262,7 +262,7 @@ async fn ask_until_closed(to: SocketAddr, port: u16) -> std::io::Result<Vec<u8>>
 
 fn datagrams_from_one_port_to_one_endpoint_are_answered_by_whom_they_were_sent_to(mode: Mode) {
     let stage = stage(mode);
-    try_all(&stage, clients(&stage, mode), |host, pair, port| {
+    try_all(&stage, clients_in_turn(&stage, mode), |host, pair, port| {
         host.worker().run(ask_in_turn(pair.map(|way| offered(way, 2)), port))?
     });
 }
