@@ -126,7 +126,7 @@ impl Proxy {
         [
             Self { socket_lb: true, remote: false, ..lane("shunt ebpf") },
             Self { remote: false, control: false, ..lane("shunt ebpf per-packet") },
-            Self { control: false, ..lane("shunt ebpf per-packet, masquerading") },
+            Self { control: false, ..lane("shunt ebpf, masquerading") },
             Self { bystander: true, remote: false, control: false, ..lane("shunt ebpf, bystander") },
         ]
     }

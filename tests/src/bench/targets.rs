@@ -4,12 +4,13 @@
 //!
 //! Lanes are told apart by their names: `shunt nftables`, `shunt ebpf`
 //! (services on sockets, connections inside the cluster are not translated at
-//! all), `shunt ebpf per-packet` and the same, masquerading, which is held
-//! against plain routing with connection tracking. Traffic past the Services
-//! (bystander) has no goals.
+//! all), `shunt ebpf per-packet`, and `shunt ebpf, masquerading`: that with
+//! connection tracking, held against plain routing with the same. Traffic past
+//! the Services (bystander) has no goals.
 
 use super::figure::{Figure, Unit};
 use super::goal::{Goal, Subject};
+use super::packets::ONE_HOT;
 
 const MILLISECOND: f64 = 1e6;
 const SECOND: f64 = 1e9;
@@ -160,7 +161,7 @@ fn beside_peer(figure: &Figure) -> Goal {
 fn per_packet(figure: &Figure) -> Vec<Goal> {
     let measure = figure.key.measure.as_str();
     let found = PER_PACKET.iter().find(|(name, _)| measure.contains(name));
-    let hot = figure.unit == Unit::Nanoseconds && !figure.key.lane.contains("100,000");
+    let hot = figure.unit == Unit::Nanoseconds && figure.key.lane == ONE_HOT;
     let factor = if measure.contains("IPv6") { IPV6 } else { 1.0 };
     found.filter(|_| hot).map(|(_, bound)| Goal::new(Subject::Value, bound * factor)).into_iter().collect()
 }
@@ -207,7 +208,7 @@ mod tests {
             let ratio = Some(Ratio::between(&[1.5; 5], &[1.0; 5]));
             bounds(Figure { ratio, floor: ratio, ..figure("datapath", "connect", lane, 1.0) })
         };
-        assert_eq!(connect("shunt ebpf per-packet, masquerading"), [(Subject::Floor, 1.05)]);
+        assert_eq!(connect("shunt ebpf, masquerading"), [(Subject::Floor, 1.05)]);
         assert_eq!(connect("shunt ebpf per-packet"), [(Subject::Direct, 1.05)]);
         assert_eq!(connect("shunt ebpf, bystander"), []);
         assert_eq!(connect("before: shunt ebpf"), []);
@@ -217,7 +218,7 @@ mod tests {
         };
         assert_eq!(cpu("CPU per CRR", "shunt ebpf"), [(Subject::Peer, 0.80)]);
         assert_eq!(cpu("CPU per MiB", "shunt ebpf"), [(Subject::Peer, 1.02)]);
-        assert_eq!(cpu("CPU per CRR", "shunt ebpf per-packet, masquerading"), [(Subject::Peer, 1.02)]);
+        assert_eq!(cpu("CPU per CRR", "shunt ebpf, masquerading"), [(Subject::Peer, 1.02)]);
     }
 
     #[test]
@@ -226,6 +227,7 @@ mod tests {
         assert_eq!(case("established, IPv4", "one flow"), [(Subject::Value, 80.0)]);
         assert_eq!(case("reply, IPv6", "one flow"), [(Subject::Value, 78.0)]);
         assert_eq!(case("established, IPv4", "100,000 flows"), []);
+        assert_eq!(case("established, IPv4", "one flow, single"), []);
         assert_eq!(case("rejected, IPv4", "one flow"), []);
     }
 }

@@ -35,7 +35,7 @@ const DIRECT: &str = "direct";
 /// Plain routing with connection tracking: the floor for lanes that need it.
 const CONNTRACK: &str = "conntrack";
 /// The lane that is compared with that floor.
-const TRACKING: &str = "shunt ebpf per-packet, masquerading";
+const TRACKING: &str = "shunt ebpf, masquerading";
 /// How the names of lanes with programs on every interface begin: their floor is that of programs that do nothing.
 const WITH_PROGRAMS: &str = "shunt ebpf";
 /// kube-proxy's nftables mode, the program and its layout: shunt is compared with the first that is there.

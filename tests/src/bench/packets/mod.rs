@@ -42,7 +42,7 @@ pub(super) fn run(plan: &Plan, terminal: &Terminal) -> Result<Vec<Figure>> {
 }
 
 /// Lanes: one packet again and again, hot; the same, a fresh packet each time; packets of many flows.
-const ONE_HOT: &str = "one flow";
+pub(super) const ONE_HOT: &str = "one flow";
 const ONE_SINGLE: &str = "one flow, single";
 const MANY: &str = "100,000 flows";
 

@@ -14,7 +14,7 @@ const PLOT: f64 = 250.0;
 /// Labels of the axis and its name.
 const BELOW: f64 = 50.0;
 const LEGEND_ROW: f64 = 20.0;
-const LEGEND_COLUMNS: u16 = 3;
+const LEGEND_COLUMNS: u16 = 2;
 const MARK: f64 = 4.0;
 
 /// One value of a curve.

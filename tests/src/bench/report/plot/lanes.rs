@@ -1,7 +1,7 @@
 //! Colours and marks: a lane looks the same in every chart. The colours are
-//! those of Okabe and Ito and of Tol, which people with any kind of colour
-//! vision can tell apart, as far as they are legible on white and on black;
-//! marks tell lanes apart without any colour.
+//! those of Okabe and Ito and of Tol, and one violet, which people with any
+//! kind of colour vision can tell apart, as far as they are legible on white
+//! and on black; marks tell lanes apart without any colour.
 
 use plotters::prelude::RGBColor;
 
@@ -26,10 +26,14 @@ pub(in crate::bench::report) struct Look {
 }
 
 /// Lanes that have a look of their own.
-const KNOWN: [(&str, Look); 8] = [
+const KNOWN: [(&str, Look); 12] = [
     ("direct", look(INK, Shape::Disc)),
+    ("conntrack", look(RGBColor(0x80, 0x80, 0x80), Shape::Cross)),
+    ("empty tcx programs", look(RGBColor(0x99, 0x99, 0x33), Shape::Down)),
     ("shunt ebpf", look(RGBColor(0x1f, 0x7f, 0xd0), Shape::Square)),
     ("shunt ebpf per-packet", look(RGBColor(0x56, 0xb4, 0xe9), Shape::Up)),
+    ("shunt ebpf, masquerading", look(RGBColor(0x7a, 0x62, 0xd8), Shape::Up)),
+    ("shunt ebpf, bystander", look(RGBColor(0xee, 0x88, 0x66), Shape::Diamond)),
     ("shunt nftables", look(RGBColor(0x00, 0x9e, 0x73), Shape::Diamond)),
     ("kube-proxy nftables", look(RGBColor(0xd5, 0x5e, 0x00), Shape::Disc)),
     ("kube-proxy nftables layout", look(RGBColor(0xe6, 0x9f, 0x00), Shape::Down)),
