@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use shunt_tests::lab::{Dial, Host, Outcome, Protocol, write_sysctls};
-use shunt_tests::stage::{Endpoint, Slice, Stage, endpoints_of, service};
+use shunt_tests::stage::{Endpoint, Stage, endpoints_of};
 use shunt_tests::{Mode, in_each_mode};
 
-use super::topologies::{assert_everybody_reaches_everything, drops, filter, objects};
+use super::topologies::{assert_everybody_reaches_everything, drops, filter, objects, published};
 use super::{answered_by, at};
 
 in_each_mode!(
@@ -132,25 +132,14 @@ fn node_endpoint(node: usize, v6: bool, port: u16) -> SocketAddr {
 
 /// Services whose endpoints are pods with `hostNetwork`.
 fn host_network_objects() -> Vec<Value> {
-    let mut objects = Vec::new();
-    for (name, last, node_port, nodes) in NODES {
-        let addresses = [format!("10.96.0.{last}"), format!("fd00:96::{last}")];
-        let spec = json!({"type": "NodePort", "clusterIP": addresses[0], "clusterIPs": addresses,
-            "ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": "RequireDualStack", "ports": [
-            {"name": "web", "port": 80, "targetPort": 8080, "nodePort": node_port},
-            {"name": "dns", "port": 53, "targetPort": 5353, "protocol": "UDP", "nodePort": node_port},
-        ]});
-        objects.push(service(name, &spec));
-        for (port_name, protocol, port) in [("web", "TCP", 8080), ("dns", "UDP", 5353)] {
-            for v6 in [false, true] {
-                let endpoints = nodes
-                    .iter()
-                    .map(|node| Endpoint::new(node_endpoint(*node, v6, port), ["node-a", "node-b"][*node]));
-                objects.push(Slice { port_name, protocol, ..Slice::new(name, port, endpoints) }.object());
-            }
-        }
-    }
-    objects
+    let objects = NODES.map(|(name, last, node_port, nodes)| {
+        published(name, last, node_port, |v6, port| {
+            let at =
+                |node: &usize| Endpoint::new(node_endpoint(*node, v6, port), ["node-a", "node-b"][*node]);
+            nodes.iter().map(at).collect()
+        })
+    });
+    objects.concat()
 }
 
 fn nodes_themselves_are_endpoints(mode: Mode) {

@@ -107,7 +107,8 @@ fn start_traffic(stage: &Stage) -> Vec<(String, Traffic)> {
     running
 }
 
-fn assert_nothing_was_lost(running: Vec<(String, Traffic)>, stage: &Stage) {
+/// Ends the traffic: every request was answered, and there were enough of them.
+pub(super) fn assert_nothing_was_lost(running: Vec<(String, Traffic)>, stage: &Stage) {
     let mut problems = Vec::new();
     for (name, traffic) in running {
         let report = traffic.finish().expect("the requests end");

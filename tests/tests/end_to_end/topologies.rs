@@ -56,23 +56,36 @@ pub(super) fn pod_address(node: usize, pod: usize, v6: bool) -> IpAddr {
 }
 
 pub(super) fn objects() -> Vec<Value> {
-    let mut objects = Vec::new();
-    for (name, last, node_port, pods) in SERVICES {
-        let addresses = [format!("10.96.0.{last}"), format!("fd00:96::{last}")];
-        let spec = json!({"type": "NodePort", "clusterIP": addresses[0], "clusterIPs": addresses,
-            "ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": "RequireDualStack", "ports": [
-            {"name": "web", "port": 80, "targetPort": 8080, "nodePort": node_port},
-            {"name": "dns", "port": 53, "targetPort": 5353, "protocol": "UDP", "nodePort": node_port},
-        ]});
-        objects.push(service(name, &spec));
-        for (port_name, protocol, port) in [("web", "TCP", 8080), ("dns", "UDP", 5353)] {
-            for v6 in [false, true] {
-                let endpoints = pods.iter().map(|(node, pod)| {
-                    let at = SocketAddr::new(pod_address(*node, *pod, v6), port);
-                    Endpoint::new(at, ["node-a", "node-b"][*node])
-                });
-                objects.push(Slice { port_name, protocol, ..Slice::new(name, port, endpoints) }.object());
-            }
+    let objects = SERVICES.map(|(name, last, node_port, pods)| {
+        published(name, last, node_port, |v6, port| {
+            let at = |(node, pod): &(usize, usize)| {
+                let at = SocketAddr::new(pod_address(*node, *pod, v6), port);
+                Endpoint::new(at, ["node-a", "node-b"][*node])
+            };
+            pods.iter().map(at).collect()
+        })
+    });
+    objects.concat()
+}
+
+/// A dual-stack Service with node ports, and its slices. `endpoints` tells those of an IP version (6 or not) at a port.
+pub(super) fn published(
+    name: &str,
+    last: u8,
+    node_port: u16,
+    endpoints: impl Fn(bool, u16) -> Vec<Endpoint>,
+) -> Vec<Value> {
+    let addresses = [format!("10.96.0.{last}"), format!("fd00:96::{last}")];
+    let spec = json!({"type": "NodePort", "clusterIP": addresses[0], "clusterIPs": addresses,
+        "ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": "RequireDualStack", "ports": [
+        {"name": "web", "port": 80, "targetPort": 8080, "nodePort": node_port},
+        {"name": "dns", "port": 53, "targetPort": 5353, "protocol": "UDP", "nodePort": node_port},
+    ]});
+    let mut objects = vec![service(name, &spec)];
+    for (port_name, protocol, port) in [("web", "TCP", 8080), ("dns", "UDP", 5353)] {
+        for v6 in [false, true] {
+            let slice = Slice::new(name, port, endpoints(v6, port));
+            objects.push(Slice { port_name, protocol, ..slice }.object());
         }
     }
     objects

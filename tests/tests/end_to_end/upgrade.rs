@@ -13,6 +13,7 @@ use shunt_tests::lab::{Dial, Host, Protocol};
 use shunt_tests::stage::{Stage, Traffic};
 
 use super::at;
+use super::switches::assert_nothing_was_lost;
 use super::topologies::objects;
 
 /// Between two agents, so that traffic meets each state.
@@ -63,19 +64,6 @@ fn start_traffic(stage: &Stage) -> Vec<(String, Traffic)> {
         running.push((name("one unconnected socket"), Traffic::on_one_socket(host, unconnected)));
     }
     running
-}
-
-fn assert_nothing_was_lost(running: Vec<(String, Traffic)>, stage: &Stage) {
-    let mut problems = Vec::new();
-    for (name, traffic) in running {
-        let report = traffic.finish().expect("the requests end");
-        let failures = report.failures.len();
-        if failures > 0 || report.requests < 50 {
-            let first: Vec<_> = report.failures.into_iter().take(3).collect();
-            problems.push(format!("{name}: {failures} of {} failed: {first:?}", report.requests));
-        }
-    }
-    assert!(problems.is_empty(), "{}\n{}", problems.join("\n"), stage.logs());
 }
 
 fn nothing_is_lost_when_maps_are_replaced(mode: Mode) {
