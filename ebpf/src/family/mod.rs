@@ -238,17 +238,11 @@ macro_rules! values {
 values!(u32, shunt_abi::flow::FlowValue4, shunt_abi::fragment::FragmentValue4);
 values!([u32; 4], shunt_abi::flow::FlowValue6, shunt_abi::fragment::FragmentValue6);
 
-/// Whether something may be in a role.
+/// Whether an address and port (network order) may be in a role.
 #[inline]
 pub(crate) fn known<F: Family>(role: Role, address: F::Address, port: u16, protocol: u8) -> bool {
     let bit = F::bit(role, address, port, protocol);
     KNOWN.get(bit.word).is_some_and(|element| bit.is_in(*element))
-}
-
-/// Whether an address and port (network order) may be a frontend's.
-#[inline]
-pub(crate) fn may_be_frontend<F: Family>(address: F::Address, port: u16, protocol: u8) -> bool {
-    known::<F>(Role::Frontend, address, port, protocol)
 }
 
 /// Whether the packet may be to a frontend.

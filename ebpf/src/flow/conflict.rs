@@ -5,7 +5,7 @@
 //! client port. That holds while the agent keeps the earlier one, even if it is over: its backend may still
 //! remember it (`TIME_WAIT`), and would not let a connection begin on its ports.
 
-use shunt_abi::{flow::REMAPPED, frontend::FrontendValue};
+use shunt_abi::{flow::REMAPPED, frontend::FrontendValue, known::Role};
 
 use super::{Client, Work, begin, opening, pick::Picked};
 use crate::{
@@ -101,7 +101,7 @@ fn is_port_free<F: Family>(work: &mut Work<F>, port: u16) -> bool {
     work.flow.remap(port);
     opening::note_other_half(work);
     let tuple = &work.packet.tuple;
-    let is_request = family::may_be_frontend::<F>(tuple.source, port, tuple.protocol);
+    let is_request = family::known::<F>(Role::Frontend, tuple.source, port, tuple.protocol);
     !is_request && !is_taken(work) && !is_opening(work)
 }
 
