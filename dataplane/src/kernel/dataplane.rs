@@ -9,8 +9,9 @@ use crate::plan::{Changes, Frontend, Table};
 
 /// A way of programming frontends into this node's kernel. Calls block for as long as the kernel takes.
 pub trait Dataplane: Send + fmt::Debug {
-    /// Brings the kernel to exactly `table`, whatever is there: reads what is programmed, writes the differences. Used at start, after a failure, and to repair drift. Client affinity already recorded in
-    /// the kernel stays where the endpoint is still eligible.
+    /// Brings the kernel to exactly `table`, whatever is there: reads what is programmed, writes the differences. Used at
+    /// start, after a failure, and to repair drift. Client affinity already recorded in the kernel stays where the endpoint
+    /// is still eligible.
     fn restore(&mut self, table: &Table) -> Result<Applied, DataplaneError>;
 
     /// Brings about `changes` at a cost in proportion to them: in one transaction a family, or (where the kernel has none)

@@ -6,8 +6,8 @@
 //! an earlier agent left -> model and writes), `ids`, `ranges` and `room` (numbers and places), `audit`, `flows` (when a
 //! flow is over). Talking to the kernel: `sys`, `map` and `maps`; `programs` and `loading`; `attachments` with `link`,
 //! `classic`, `order`, `markers` and `interfaces`; `monitor` and `watcher`; `sockets` and `namespaces`; `opt_outs`;
-//! `masquerade`. Answering questions: `observe`, `inspect`, `trial`. `dataplane` puts them behind the trait, `shared` is what threads
-//! share.
+//! `masquerade`. Answering questions: `observe`, `inspect`, `trial`. `dataplane` puts them behind the trait, `shared` is
+//! what threads share.
 //!
 //! # What stays when the agent ends
 //!
