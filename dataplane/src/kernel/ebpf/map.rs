@@ -203,17 +203,23 @@ impl<K: Plain, V: Plain> TypedMap<K, V> {
 
     /// Writes many elements, with few system calls where the kernel can. Of the same key the last counts.
     pub(super) fn set_all(&self, keys: &[K], values: &[V]) -> Result<(), MapError> {
-        let most = usize::try_from(BATCH).unwrap_or(usize::MAX);
-        for (keys, values) in keys.chunks(most).zip(values.chunks(most)) {
+        self.set_all_or(keys, values, |_, error| error)
+    }
+
+    /// The same; `refused` is told which key could not be written.
+    pub(super) fn set_all_or<E>(
+        &self,
+        keys: &[K],
+        values: &[V],
+        refused: impl Fn(&K, MapError) -> E,
+    ) -> Result<(), E> {
+        let at_once = |keys: &[K], values: &[V]| {
             let count = u32::try_from(keys.len()).unwrap_or(u32::MAX);
-            let at_once = count > 1
-                && sys::update_batch(self.raw.fd.as_fd(), keys.as_bytes(), values.as_bytes(), count).is_ok();
-            if !at_once {
-                // One by one tells what is wrong, if anything is.
-                keys.iter().zip(values).try_for_each(|(key, value)| self.set(key, value))?;
-            }
-        }
-        Ok(())
+            sys::update_batch(self.raw.fd.as_fd(), keys.as_bytes(), values.as_bytes(), count).is_ok()
+        };
+        write_all(keys, values, at_once, |key, value| {
+            self.set(key, value).map_err(|error| refused(key, error))
+        })
     }
 
     /// Whether there was one.
@@ -236,6 +242,23 @@ impl<K: Plain, V: Plain> TypedMap<K, V> {
             each(&pairs.filter_map(read).collect::<Vec<_>>());
         })
     }
+}
+
+/// Writes elements in batches, `at_once`. A batch that is refused is written one by one, once: that tells what is wrong, if
+/// anything is.
+fn write_all<K, V, E>(
+    keys: &[K],
+    values: &[V],
+    at_once: impl Fn(&[K], &[V]) -> bool,
+    one: impl Fn(&K, &V) -> Result<(), E>,
+) -> Result<(), E> {
+    let most = usize::try_from(BATCH).unwrap_or(usize::MAX);
+    for (keys, values) in keys.chunks(most).zip(values.chunks(most)) {
+        if keys.len() < 2 || !at_once(keys, values) {
+            keys.iter().zip(values).try_for_each(|(key, value)| one(key, value))?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether the kernel has no batches, or not for this type of map.
@@ -339,6 +362,8 @@ impl<V: Plain> TypedMap<u32, V> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::super::sys::{MapKind, create_map};
     use super::*;
 
@@ -382,5 +407,27 @@ mod tests {
         let outcome = map.set_all(&[1, 2, 3], &[10, 20, 30]);
         assert!(matches!(outcome, Err(MapError::Full { name: "TEST", capacity: 2 })), "{outcome:?}");
         assert_eq!(map.entries().unwrap().len(), 2);
+    }
+    #[test]
+    fn what_a_batch_cannot_write_is_tried_once_more_up_to_the_one_that_is_refused() {
+        let tried = RefCell::new(Vec::new());
+        let one = |key: &u32, (): &()| {
+            tried.borrow_mut().push(*key);
+            if *key == BATCH + 3 { Err(*key) } else { Ok(()) }
+        };
+        let keys: Vec<u32> = (1..=BATCH + 5).collect();
+        let values = vec![(); keys.len()];
+        let takes_full_batches = |keys: &[u32], _: &[()]| keys.len() == usize::try_from(BATCH).unwrap();
+        assert_eq!(write_all(&keys, &values, takes_full_batches, one), Err(BATCH + 3));
+        assert_eq!(tried.take(), [BATCH + 1, BATCH + 2, BATCH + 3]);
+        assert_eq!(write_all(&keys[..1], &values[..1], |_, _| unreachable!("there is but one"), one), Ok(()));
+        assert_eq!(tried.take(), [1]);
+    }
+
+    #[test]
+    fn the_key_that_has_no_room_is_named() {
+        let map: TypedMap<u64, u32> = map(MapKind::Hash, 2);
+        let outcome = map.set_all_or(&[1, 2, 3], &[10, 20, 30], |key, error| (*key, error.to_string()));
+        assert_eq!(outcome.unwrap_err(), (3, "map TEST is full: it holds 2 elements".to_owned()));
     }
 }

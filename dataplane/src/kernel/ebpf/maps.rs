@@ -286,19 +286,14 @@ pub(super) fn bit(role: Role, Destination { address, port, protocol }: Destinati
     }
 }
 
-/// Writes frontends; if that fails, one by one, which tells where.
+/// Writes frontends; says which one could not be written.
 fn set_frontends<K: Plain>(
     map: &TypedMap<K, FrontendValue>,
     keys: &[K],
     values: &[FrontendValue],
     destination: impl Fn(&K) -> Destination,
 ) -> Result<(), WriteError> {
-    if keys.len() > 1 && map.set_all(keys, values).is_ok() {
-        return Ok(());
-    }
-    keys.iter().zip(values).try_for_each(|(key, value)| {
-        map.set(key, value).map_err(|source| WriteError { destination: Some(destination(key)), source })
-    })
+    map.set_all_or(keys, values, |key, source| WriteError { destination: Some(destination(key)), source })
 }
 
 /// Opens one map by its pin.
