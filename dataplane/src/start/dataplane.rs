@@ -162,8 +162,6 @@ fn ebpf_settings(settings: &Settings, detectors: &PerFamily<LocalDetector>) -> e
         detectors: detectors.clone(),
         masquerade_mark: settings.masquerade_mark(),
         masquerade_all: settings.masquerade_all,
-        // Until it is known.
-        takes_over: true,
         loopback_node_ports: settings.localhost_node_ports.ipv4 || settings.localhost_node_ports.ipv6,
         sizes: sizes(settings),
         tcp_idle_seconds: tcp_idle(settings),

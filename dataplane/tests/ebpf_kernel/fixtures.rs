@@ -128,7 +128,6 @@ pub(crate) fn settings(bpffs: &Path) -> Settings {
         },
         masquerade_mark: 0x4000,
         masquerade_all: false,
-        takes_over: false,
         loopback_node_ports: false,
         sizes: sizes(),
         tcp_idle_seconds: 3600,

@@ -95,11 +95,23 @@ fn a_lost_link_and_a_lost_rule_are_found_and_repaired() {
 #[test]
 fn while_connections_of_another_mode_live_the_kernel_goes_on_translating_them() {
     in_namespace(|bpffs| {
-        let settings = Settings { takes_over: true, ..settings(bpffs) };
-        let mut dataplane = Ebpf::new(settings).unwrap();
-        dataplane.restore(&services(0)).unwrap();
+        let mut first = dataplane(bpffs);
+        first.restore(&services(0)).unwrap();
+        assert!(!run("nft list ruleset").contains("type nat"));
+        drop(first);
+        // The other mode came between.
+        let mut second = dataplane(bpffs);
+        second.set_takes_over(true);
+        second.restore(&services(0)).unwrap();
         // Without any chain of type nat the kernel would stop to translate what connection tracking knows.
         assert!(run("nft list ruleset").contains("type nat hook postrouting"));
+        drop(second);
+        let mut third = dataplane(bpffs);
+        third.restore(&services(0)).unwrap();
+        assert!(
+            run("nft list ruleset").contains("type nat hook postrouting"),
+            "such connections may live on"
+        );
     });
 }
 

@@ -88,7 +88,6 @@ impl Node {
             masquerade_all: false,
             loopback_node_ports: false,
             sizes: Sizes::of_this_node(&few, false),
-            takes_over: false,
             tcp_idle_seconds: 3600,
         };
         Self {

@@ -51,6 +51,8 @@ pub struct Ebpf {
     jobs: Sender<Job>,
     /// Programs are attached and the watcher runs.
     started: bool,
+    /// Connections of another dataplane may live: see [`Ebpf::set_takes_over`].
+    takes_over: bool,
     /// Connections of another dataplane live on in connection tracking.
     keeps_nat: bool,
     /// Agents with maps of other layouts or sizes, whose programs still run.
@@ -99,6 +101,7 @@ impl Ebpf {
             balancing,
             jobs,
             started: false,
+            takes_over: false,
             keeps_nat: false,
             earlier: others.into_iter().map(Predecessor::open).collect(),
         })
@@ -110,9 +113,10 @@ impl Ebpf {
         self.shared.tell_of_drift(drifted);
     }
 
-    /// Whether connections of another dataplane may live in connection tracking. Before the first [`Dataplane::restore`].
+    /// Whether a connection of another dataplane may live on in connection tracking: segments in the middle of connections
+    /// that are not known are left to it then. Before the first [`Dataplane::restore`]; not so unless it is said.
     pub const fn set_takes_over(&mut self, takes_over: bool) {
-        self.settings.takes_over = takes_over;
+        self.takes_over = takes_over;
     }
 
     /// Takes the pods that want their sockets to be left alone; none without socket load balancing.
@@ -131,6 +135,9 @@ impl Ebpf {
             let mut new =
                 node_config::build(&self.settings, &globals.service_cidrs, &old, self.balancing.cookie)
                     .map_err(unsupported("room for what is configured"))?;
+            if self.takes_over {
+                new.flags &= !shunt_abi::config::ADOPT_MIDSTREAM;
+            }
             new.flags |= own.flags & TOLD;
             if self.settings.sizes.counts_services() {
                 new.flags |= shunt_abi::config::COUNT_SERVICES;

@@ -30,7 +30,7 @@ pub(super) fn build(
     cookie: u64,
 ) -> io::Result<Config> {
     let fresh = old.hash_seed == 0;
-    let adopts = !settings.takes_over && (fresh || old.flags & config::ADOPT_MIDSTREAM != 0);
+    let adopts = fresh || old.flags & config::ADOPT_MIDSTREAM != 0;
     let mut built = Config {
         flags: flags(settings) | if adopts { config::ADOPT_MIDSTREAM } else { 0 },
         masquerade_mark: settings.masquerade_mark,
@@ -201,18 +201,14 @@ mod tests {
 
     #[test]
     fn the_seed_and_what_happens_in_the_middle_of_connections_are_kept() {
-        let mut settings = settings(LocalDetector::None);
-        settings.takes_over = true;
+        let settings = settings(LocalDetector::None);
         let none = BTreeSet::new();
         let first = build(&settings, &none, &Config::default(), 7).unwrap();
-        assert!(first.hash_seed != 0 && first.flags & config::ADOPT_MIDSTREAM == 0);
-        settings.takes_over = false;
-        let opted_out = Config { opted_out_levels: 8, ..first };
-        assert_eq!(build(&settings, &none, &opted_out, 7).unwrap(), opted_out);
-        let adopting = build(&settings, &none, &Config::default(), 7).unwrap();
-        settings.takes_over = true;
-        let taking_over = build(&settings, &none, &adopting, 7).unwrap();
-        assert_eq!(taking_over.flags, adopting.flags & !config::ADOPT_MIDSTREAM, "another mode came between");
+        assert!(first.hash_seed != 0 && first.flags & config::ADOPT_MIDSTREAM != 0);
+        assert_eq!(build(&settings, &none, &first, 7).unwrap(), first);
+        let taking_over =
+            Config { flags: first.flags & !config::ADOPT_MIDSTREAM, opted_out_levels: 8, ..first };
+        assert_eq!(build(&settings, &none, &taking_over, 7).unwrap(), taking_over);
     }
 
     /// No two of them are neighbours.

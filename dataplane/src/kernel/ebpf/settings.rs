@@ -52,9 +52,6 @@ pub struct Settings {
     pub masquerade_mark: u32,
     /// Masquerade every client of a cluster IP.
     pub masquerade_all: bool,
-    /// A connection of another dataplane may live on in connection tracking: segments in the middle of connections that
-    /// are not known are left to it.
-    pub takes_over: bool,
     /// Node ports are wanted on loopback addresses, which only sockets can reach.
     pub loopback_node_ports: bool,
     /// Elements of the maps.
@@ -75,7 +72,6 @@ impl Settings {
             detectors: PerFamily::default(),
             masquerade_mark: 0x4000,
             masquerade_all: false,
-            takes_over: false,
             loopback_node_ports: false,
             sizes: Sizes::of_this_node(&super::sizes::Wanted::default(), false),
             tcp_idle_seconds: 60,
