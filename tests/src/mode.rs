@@ -114,7 +114,7 @@ pub struct Connection {
     pub to_itself: bool,
 }
 
-/// Something that a mode does better than kube-proxy: the tests expect exactly this.
+/// Something that a mode does better than kube-proxy: the tests expect exactly this, and README has it in these words.
 #[derive(Debug, Clone, Copy)]
 pub struct Difference {
     /// The modes.
@@ -135,10 +135,9 @@ pub struct Difference {
 pub const DIFFERENCES: [Difference; 3] = [
     Difference {
         modes: &[Mode::Ebpf],
-        situation: "a pod reaches itself through a Service, with socket load balancing (TCP and UDP, without \
-                    masqueradeAll)",
-        kube_proxy: "the pod sees its node's address as the source",
-        shunt: "it sees its own: the connection never leaves the pod",
+        situation: "a pod reaches itself through its Service, socket load balancing",
+        kube_proxy: "it sees its node",
+        shunt: "it sees itself",
         applies: |connection| {
             connection.to_itself && connection.protocol != Protocol::Sctp && !connection.masquerade_all
         },
@@ -146,11 +145,10 @@ pub const DIFFERENCES: [Difference; 3] = [
     },
     Difference {
         modes: &[Mode::Ebpf, Mode::PerPacket],
-        situation: "the endpoint is on the node that translates, and the client comes to a node port, load balancer or \
-                    external IP with externalTrafficPolicy Cluster, or from outside to a cluster IP (without \
-                    masqueradeAll)",
-        kube_proxy: "masquerades: the endpoint sees the node",
-        shunt: "keeps the client's source address: replies pass the node anyway",
+        situation: "external address under `externalTrafficPolicy: Cluster`, or a cluster IP from outside; the endpoint \
+                    is on this node",
+        kube_proxy: "the endpoint sees the node",
+        shunt: "the client's address is kept",
         applies: |connection| {
             connection.endpoint_is_here && !connection.to_itself && !connection.masquerade_all
         },
@@ -158,10 +156,9 @@ pub const DIFFERENCES: [Difference; 3] = [
     },
     Difference {
         modes: &[Mode::Ebpf],
-        situation: "a pod comes to a node port of its own node, a load balancer or external IP whose endpoint is on \
-                    another node, with socket load balancing (TCP and UDP, without masqueradeAll)",
-        kube_proxy: "masquerades: the endpoint sees the node",
-        shunt: "keeps the pod's address: it talks to the endpoint itself",
+        situation: "the same from a pod, the endpoint is on another node, socket load balancing",
+        kube_proxy: "the endpoint sees the node",
+        shunt: "the pod's address is kept",
         applies: |connection| {
             connection.client_is_here && connection.protocol != Protocol::Sctp && !connection.masquerade_all
         },
@@ -171,7 +168,7 @@ pub const DIFFERENCES: [Difference; 3] = [
 
 #[cfg(test)]
 mod tests {
-    use super::{Connection, Mode, Source};
+    use super::{Connection, DIFFERENCES, Mode, Source};
     use crate::lab::Protocol;
 
     const OUTSIDE: Connection = Connection {
@@ -182,6 +179,28 @@ mod tests {
         endpoint_is_here: false,
         to_itself: false,
     };
+
+    const README: &str = include_str!("../../README.md");
+
+    /// Situation, what kube-proxy does and what shunt does, of README's rows on source addresses.
+    fn rows() -> Vec<[&'static str; 3]> {
+        let (_, section) = README.split_once("**Source addresses, mode ebpf**").unwrap();
+        let lines = section.lines().skip_while(|line| !line.starts_with('|'));
+        let table = lines.take_while(|line| line.starts_with('|')).skip(2);
+        let cells = |line: &'static str| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>();
+        table.map(|line| cells(line).try_into().unwrap()).collect()
+    }
+
+    #[test]
+    fn readme_lists_exactly_these_differences() {
+        // Where both masquerade, endpoints see no difference.
+        let both_masquerade = |row: &[&str; 3]| row[1..].iter().all(|cell| cell.starts_with("masqueraded"));
+        let mut listed: Vec<_> = rows().into_iter().filter(|row| !both_masquerade(row)).collect();
+        let mut expected = DIFFERENCES.map(|each| [each.situation, each.kube_proxy, each.shunt]);
+        listed.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(listed, expected);
+    }
 
     fn sources(connection: Connection) -> [Source; 3] {
         Mode::ALL.map(|mode| mode.source(&connection))
