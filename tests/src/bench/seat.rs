@@ -1,9 +1,8 @@
 //! Cgroups for threads of this process: whose sockets an agent may balance.
 
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::lab::{Cgroup, unique_name};
 
@@ -18,15 +17,7 @@ pub(super) struct Seat {
 
 impl Seat {
     pub(super) fn create() -> Result<Self> {
-        let cgroup = Cgroup::create(&unique_name())?;
-        let kind = cgroup.path().join("cgroup.type");
-        fs::write(&kind, "threaded").with_context(|| format!("cannot write {}", kind.display()))?;
-        // Threads can only enter cgroups below that of their process.
-        let parent = cgroup.path().parent().context("a cgroup without a parent")?;
-        let processes = parent.join("cgroup.procs");
-        fs::write(&processes, std::process::id().to_string())
-            .with_context(|| format!("cannot move this process to {}", parent.display()))?;
-        Ok(Self { cgroup })
+        Ok(Self { cgroup: Cgroup::create(&unique_name())? })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -35,14 +26,14 @@ impl Seat {
 
     /// Moves the calling thread here: sockets that it opens from now on are of this cgroup.
     pub(super) fn enter(&self) -> Result<()> {
-        let threads = self.path().join("cgroup.threads");
-        // 0 is the thread that writes.
-        fs::write(&threads, "0").with_context(|| format!("cannot move a thread to {}", self.path().display()))
+        self.cgroup.admit_this_thread()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
