@@ -185,16 +185,13 @@ pub(super) fn cleanup(bpffs_root: &Path) -> anyhow::Result<()> {
 }
 
 /// Removes what another mode left, now that this one's is in place.
-pub(super) fn remove_other_mode(settings: &Settings) {
-    let outcome = match settings.mode {
+pub(super) fn remove_other_mode(settings: &Settings) -> anyhow::Result<()> {
+    match settings.mode {
         Mode::Ebpf => nftables::cleanup().context("removing the tables of mode nftables"),
         Mode::Auto | Mode::Nftables if ebpf::is_present(&settings.ebpf.bpffs_root) => {
             ebpf::retire(&settings.ebpf.bpffs_root, tcp_idle(settings)).context("leaving mode ebpf")
         }
         Mode::Auto | Mode::Nftables => Ok(()),
-    };
-    if let Err(error) = outcome {
-        tracing::error!("{error:#}");
     }
 }
 

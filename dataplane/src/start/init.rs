@@ -98,16 +98,17 @@ pub(super) fn cleanup(bpffs_root: &Path, own_only: bool) -> anyhow::Result<ExitC
 }
 
 /// Takes over from a kube-proxy whose rules are still there, now that ours are in place.
-pub(super) fn take_over() {
+pub(super) fn take_over() -> anyhow::Result<()> {
     let found = takeover::detect();
     if found.is_empty() {
-        return;
+        return Ok(());
     }
     for leftover in &found {
         tracing::info!("kube-proxy left {leftover}");
     }
-    match takeover::remove(&found) {
-        Ok(removed) => removed.iter().for_each(|sentence| tracing::info!("{sentence}")),
-        Err(error) => tracing::error!("some of kube-proxy's rules stay: {error}"),
+    let removed = takeover::remove(&found).context("some of kube-proxy's rules stay")?;
+    for sentence in removed {
+        tracing::info!("{sentence}");
     }
+    Ok(())
 }

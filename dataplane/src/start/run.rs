@@ -117,7 +117,7 @@ async fn start(loaded: Loaded, logs: LogHandle, stop: CancellationToken) -> anyh
     proxy_mode.get_or_init(|| running.dataplane);
     settings.mode = choice.mode;
     let kernel_notes = Arc::new(OnceLock::new());
-    let observer = observer(&settings, metrics, health, events, watches, started);
+    let observer = observer(&settings, Arc::clone(&metrics), health, events, watches, started);
     let make = move || {
         let parts = AgentParts {
             engine: engine(&settings, dataplane),
@@ -135,7 +135,7 @@ async fn start(loaded: Loaded, logs: LogHandle, stop: CancellationToken) -> anyh
             sync_period: settings.sync_period,
             follows_pod_cidrs: settings.local_mode == LocalMode::NodeCidr,
             after_first_sync: Some(Box::new(move || {
-                after_first_sync(&settings, port, kernel_changed);
+                after_first_sync(&settings, port, kernel_changed, &metrics);
                 kernel_notes.get_or_init(|| dataplane::kernel_notes(&settings, report));
                 release_memory();
             })),
@@ -241,7 +241,7 @@ fn min_interval(settings: &Settings) -> Duration {
 }
 
 /// Rules of a kube-proxy go only now that ours are in place, and the kernel loads connection tracking with our rules.
-fn after_first_sync(settings: &Settings, port: Option<u32>, kernel_changed: Arc<Notify>) {
+fn after_first_sync(settings: &Settings, port: Option<u32>, kernel_changed: Arc<Notify>, metrics: &Metrics) {
     if let Some(port) = port {
         dataplane::spawn_monitor(port, kernel_changed);
     }
@@ -251,6 +251,35 @@ fn after_first_sync(settings: &Settings, port: Option<u32>, kernel_changed: Arc<
     if dataplane::wants_localnet(settings) {
         init::localnet();
     }
-    dataplane::remove_other_mode(settings);
-    init::take_over();
+    was_removed(&dataplane::remove_other_mode(settings), metrics);
+    was_removed(&init::take_over(), metrics);
+}
+
+/// Notes if what another dataplane left could not be removed.
+fn was_removed(outcome: &anyhow::Result<()>, metrics: &Metrics) {
+    if let Err(error) = outcome {
+        tracing::error!("{error:#}");
+        for family in IpFamily::ALL {
+            metrics.cleanup_failed(family);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_removed_is_counted() {
+        let metrics = Metrics::new(ServiceSeries::default()).unwrap();
+        was_removed(&Ok(()), &metrics);
+        was_removed(&Err(anyhow!("busy")), &metrics);
+        let text = metrics.render(Instant::now()).unwrap();
+        for family in ["IPv4", "IPv6"] {
+            let name = "kubeproxy_sync_proxy_rules_nftables_cleanup_failures_total";
+            assert!(text.contains(&format!("{name}{{ip_family=\"{family}\"}} 1\n")), "{text}");
+        }
+    }
 }

@@ -1,14 +1,13 @@
-//! What every Kubernetes component shows: the build, feature gates, requests to the API, the process.
+//! What every Kubernetes component shows: the build, requests to the API, the process. Feature gates there are none.
 
+use prometheus::IntCounterVec;
 use prometheus::process_collector::ProcessCollector;
-use prometheus::{IntCounterVec, IntGaugeVec};
 
 use super::MetricsError;
 use super::register::{Declarations, Declare};
 
 #[derive(Debug)]
 pub(super) struct GenericMetrics {
-    pub(super) features: IntGaugeVec,
     pub(super) api_requests: IntCounterVec,
 }
 
@@ -32,11 +31,6 @@ impl GenericMetrics {
             .register(Box::new(ProcessCollector::for_self()))
             .map_err(|source| MetricsError::Registration { name: "process_*".to_owned(), source })?;
         Ok(Self {
-            features: Declare::new(declarations, "kubernetes_", "[BETA] ").gauges(
-                "feature_enabled",
-                "This metric records the data about the stage and enablement of a k8s feature.",
-                &["name", "stage"],
-            )?,
             api_requests: Declare::new(declarations, "rest_client_", "[ALPHA] ").counters(
                 "requests_total",
                 "Number of HTTP requests, partitioned by status code, method, and host.",

@@ -93,7 +93,7 @@ impl Metrics {
         self.kube_proxy.sync_failures.get(family).inc();
     }
 
-    /// Objects no longer needed could not be removed.
+    /// Objects of another dataplane, no longer needed, could not be removed.
     pub fn cleanup_failed(&self, family: IpFamily) {
         self.kube_proxy.cleanup_failures.get(family).inc();
     }
@@ -144,11 +144,6 @@ impl Metrics {
     /// The API answered a request (or did not: code `<error>`). `method` in capitals, `host` with its port.
     pub fn api_request(&self, code: &str, method: &str, host: &str) {
         self.generic.api_requests.with_label_values(&[code, method, host]).inc();
-    }
-
-    /// A feature gate as it is set; `stage` is `ALPHA`, `BETA`, `DEPRECATED` or empty.
-    pub fn set_feature(&self, name: &str, stage: &str, enabled: bool) {
-        self.generic.features.with_label_values(&[name, stage]).set(i64::from(enabled));
     }
 
     /// The watch of that kind gave a sign of life: a list, an event or a bookmark.

@@ -50,7 +50,6 @@ fn report_everything(metrics: &Metrics) {
     metrics.healthz_answered(true);
     metrics.livez_answered(false);
     metrics.api_request("200", "GET", "10.96.0.1:443");
-    metrics.set_feature("AllAlpha", "ALPHA", true);
     metrics.watch_heard(ObjectKind::Service, Instant::now().checked_sub(Duration::from_secs(5)).unwrap());
     metrics.watch_restarted(ObjectKind::Service, WatchRestart::Expired);
     metrics.change_programmed(took);
@@ -64,8 +63,9 @@ fn report_everything(metrics: &Metrics) {
     metrics.health_checked("ping", "healthz", true);
 }
 
-/// Name, type and help of every family of kube-proxy's nftables mode, as 1.36 shows them.
-const KUBE_PROXY: [(&str, &str, &str); 19] = [
+/// Name, type and help of every family of kube-proxy's nftables mode, as 1.36 shows them, but for `kubernetes_feature_enabled`:
+/// there are no feature gates.
+const KUBE_PROXY: [(&str, &str, &str); 18] = [
     ("kubeproxy_sync_proxy_rules_duration_seconds", "histogram", "[ALPHA] SyncProxyRules latency in seconds"),
     (
         "kubeproxy_sync_full_proxy_rules_duration_seconds",
@@ -139,11 +139,6 @@ const KUBE_PROXY: [(&str, &str, &str); 19] = [
     ),
     ("kubeproxy_proxy_healthz_total", "counter", "[ALPHA] Cumulative proxy healthz HTTP status"),
     ("kubeproxy_proxy_livez_total", "counter", "[ALPHA] Cumulative proxy livez HTTP status"),
-    (
-        "kubernetes_feature_enabled",
-        "gauge",
-        "[BETA] This metric records the data about the stage and enablement of a k8s feature.",
-    ),
     (
         "rest_client_requests_total",
         "counter",
