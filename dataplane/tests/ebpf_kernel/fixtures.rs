@@ -3,13 +3,11 @@
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use shunt::domain::{LocalDetector, Protocol, ServiceName, ServicePortName};
 use shunt::kernel::ebpf::{Attaching, Ebpf, Settings, Sizes, Sockets, WantedSizes};
@@ -18,23 +16,8 @@ use shunt::plan::{
     Table, Target,
 };
 
-/// Runs a test on a thread of its own in new namespaces, with the mount point of a BPF file system; everything is gone
-/// afterwards.
-pub(crate) fn in_namespace(test: impl FnOnce(&Path) + Send + 'static) {
-    let thread = std::thread::spawn(|| {
-        let folder = tempfile::tempdir().unwrap();
-        let all = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS;
-        unshare(all).expect("these tests need root");
-        let none = None::<&str>;
-        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
-        mount(Some("bpf"), folder.path(), Some("bpf"), MsFlags::empty(), none).unwrap();
-        run("ip link set lo up");
-        test(folder.path());
-    });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
-}
+pub(crate) use crate::bpffs::in_namespace;
+pub(crate) use crate::namespace::run;
 
 /// A network namespace of a pod, gone with this value.
 pub(crate) struct Pod {
@@ -101,14 +84,6 @@ impl Pod {
     pub(crate) const fn process(&self) -> nix::unistd::Pid {
         self.process
     }
-}
-
-/// Runs a command, its words separated by blanks, and returns what it wrote; it must succeed.
-pub(crate) fn run(command: &str) -> String {
-    let mut words = command.split_whitespace();
-    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
-    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Runs commands, one a line.

@@ -9,6 +9,11 @@
     reason = "a test that cannot go on fails; processes of tests say what they see, and times are for whoever asks"
 )]
 
+#[path = "../bpffs/mod.rs"]
+mod bpffs;
+#[path = "../namespace/mod.rs"]
+mod namespace;
+
 mod attaching;
 mod counted;
 mod drift;

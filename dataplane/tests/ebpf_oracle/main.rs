@@ -4,6 +4,11 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 #![expect(clippy::print_stderr, reason = "figures for whoever runs the test")]
 
+#[path = "../bpffs/mod.rs"]
+mod bpffs;
+#[path = "../namespace/mod.rs"]
+mod namespace;
+
 mod node;
 mod objects;
 mod oracle;

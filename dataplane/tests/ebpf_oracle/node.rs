@@ -4,16 +4,15 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::Path;
-use std::process::Command;
 
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
 use shunt::domain::{Cluster, Event, IpFamily, LocalDetector, Protocol};
 use shunt::kernel::ebpf::{Attaching, Ebpf, Settings, Sizes, Sockets, WantedSizes};
 use shunt::kernel::{Dataplane as _, Inspected, Inspection};
 use shunt::plan::explain::{Explanation, Question, SourceHandling, explain};
 use shunt::plan::{Frontend, FrontendAddress, NodePortAddresses, Pending, PerFamily, PlanSettings, Planner};
 
+use crate::bpffs;
+use crate::namespace::run;
 use crate::objects::{self, NODE};
 
 /// The mark that asks for masquerading.
@@ -21,7 +20,6 @@ pub(crate) const MARK: u32 = 0x4000;
 
 /// Pods are behind `pod1`, everybody else behind `up0`.
 const TOPOLOGY: &str = "
-link set lo up
 link add pod1 type veth peer name pod1peer
 link add up0 type veth peer name up0peer
 link set pod1 up
@@ -37,23 +35,11 @@ route add default dev up0
 ";
 
 /// Runs a test on a thread of its own in new namespaces, with a BPF file system.
-pub(crate) fn in_namespace(test: impl FnOnce(&Path) + Send + 'static) {
-    let thread = std::thread::spawn(|| {
-        let folder = tempfile::tempdir().unwrap();
-        let all = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS;
-        unshare(all).expect("this test needs root");
-        let none = None::<&str>;
-        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
-        mount(Some("bpf"), folder.path(), Some("bpf"), MsFlags::empty(), none).unwrap();
-        for command in TOPOLOGY.trim().lines() {
-            let output = Command::new("ip").args(command.split(' ')).output().unwrap();
-            assert!(output.status.success(), "ip {command}: {}", String::from_utf8_lossy(&output.stderr));
-        }
-        test(folder.path());
+pub(crate) fn in_namespace(test: impl FnOnce(&Path) + Send) {
+    bpffs::in_namespace(|bpffs| {
+        TOPOLOGY.trim().lines().for_each(|command| drop(run(&format!("ip {command}"))));
+        test(bpffs);
     });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
 }
 
 /// The dataplane, with the objects that it follows.

@@ -12,16 +12,7 @@ use shunt::plan::{
     Target,
 };
 
-/// Runs a test on a thread of its own in a new network namespace; threads and namespace are gone afterwards.
-pub(crate) fn in_namespace(test: impl FnOnce() + Send + 'static) {
-    let thread = std::thread::spawn(|| {
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("these tests need root");
-        test();
-    });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
-}
+pub(crate) use crate::namespace::in_namespace;
 
 pub(crate) fn settings() -> Settings {
     Settings {

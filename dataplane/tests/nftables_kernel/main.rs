@@ -2,6 +2,9 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 #![expect(clippy::print_stderr, reason = "figures for whoever runs the tests")]
 
+#[path = "../namespace/mod.rs"]
+mod namespace;
+
 mod changes;
 mod explain;
 mod fixtures;
