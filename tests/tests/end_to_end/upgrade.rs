@@ -14,7 +14,7 @@ use shunt_tests::stage::{Stage, Traffic};
 
 use super::at;
 use super::switches::assert_nothing_was_lost;
-use super::topologies::objects;
+use super::topologies::{assert_everybody_reaches_everything, objects};
 
 /// Between two agents, so that traffic meets each state.
 const PHASE: Duration = Duration::from_millis(500);
@@ -90,6 +90,7 @@ fn nothing_is_lost_when_maps_are_replaced(mode: Mode) {
         assert_ne!(after, before, "the agent has maps of its own");
     }
     assert_nothing_was_lost(running, &stage);
+    assert_everybody_reaches_everything(&stage);
 }
 
 /// Of pinned maps.
