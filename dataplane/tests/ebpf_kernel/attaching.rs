@@ -12,6 +12,8 @@ use shunt::kernel::ebpf::{Attaching, Ebpf, Order, Settings};
 use crate::fixtures::{dataplane, in_namespace, index_of, links, pins, run, settings, within};
 use crate::network::{VIP, add_pairs, ask, backend, pod, table};
 use crate::others::{Other, programs};
+use crate::traffic::Lab;
+use crate::upgrade;
 
 /// Far longer than it takes: what is not there by then never comes.
 const LONG: Duration = Duration::from_mins(1);
@@ -127,5 +129,57 @@ fn programs_of_others_run_before_and_after_in_the_order_that_was_chosen() {
         let before = other.last_seen();
         assert_eq!(ask(&client, VIP).unwrap(), "10.1.0.2");
         assert!(other.last_seen() > before && behind.last_seen() > 0);
+    });
+}
+
+#[test]
+fn whoever_comes_before_ours_may_stay_there_and_ours_keep_their_links() {
+    in_namespace(|bpffs| {
+        let _backend = backend();
+        let client = pod("client", "10.1.0");
+        let mut dataplane = dataplane(bpffs);
+        dataplane.restore(&table(true)).unwrap();
+        let before = pinned(bpffs);
+        let mut other = Other::new();
+        other.attach_first("client");
+        assert_eq!(
+            dataplane.audit(&table(true)).unwrap(),
+            0,
+            "two that want to be first would never come to rest"
+        );
+        dataplane.restore(&table(true)).unwrap();
+        assert_eq!(pinned(bpffs), before);
+        assert_eq!(programs("client", TcAttachType::Ingress), [Other::NAME, "shunt_ingress"]);
+        assert!(!run("tc qdisc show").contains("clsact"), "links are there: filters are not needed");
+        assert_eq!(ask(&client, VIP).unwrap(), "10.1.0.2");
+    });
+}
+
+#[test]
+fn a_program_that_the_order_names_is_given_its_side_when_it_comes_and_no_connection_is_lost() {
+    in_namespace(|bpffs| {
+        let lab = Lab::new(&[8080]);
+        let table = upgrade::table(0, &["10.2.0.2:8080"], None);
+        let order: Order = "before:shunt_clock".parse().unwrap();
+        let attaching = Attaching { order, ..Attaching::default() };
+        let mut dataplane = Ebpf::new(Settings { attaching, ..settings(bpffs) }).unwrap();
+        dataplane.restore(&table).unwrap();
+        let talk = lab.keep_talking(upgrade::VIP);
+        let mut other = Other::new();
+        other.attach_first("client0");
+        let (incoming, outgoing) = ([Other::NAME, "shunt_ingress"], [Other::NAME, "shunt_egress"]);
+        let order = || [TcAttachType::Ingress, TcAttachType::Egress].map(|kind| programs("client0", kind));
+        assert_eq!(order(), [incoming, outgoing]);
+        assert_eq!(dataplane.audit(&table).unwrap(), 2, "it is in front at both hooks");
+        dataplane.restore(&table).unwrap();
+        let moved = [["shunt_ingress", Other::NAME], ["shunt_egress", Other::NAME]];
+        assert_eq!(order(), moved);
+        assert_eq!(dataplane.audit(&table).unwrap(), 0);
+        let before = pinned(bpffs);
+        dataplane.restore(&table).unwrap();
+        assert_eq!((order(), pinned(bpffs)), (moved.map(|pair| pair.map(str::to_owned).to_vec()), before));
+        talk.go_on();
+        talk.end();
+        assert!(!run("tc qdisc show").contains("clsact"));
     });
 }

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use crate::fixtures::{frontend, in_namespace, index_of, pins, run, settings};
 use crate::network::{served, table};
+use crate::others::Other;
 
 /// Waits until the dataplane says that something was taken away, repairs it, and says how long the first took.
 fn repaired(attaching: Attaching, damage: impl FnOnce(&Path) + Send + 'static) {
@@ -66,5 +67,14 @@ fn a_link_that_was_ended_is_noticed() {
     repaired(Attaching::default(), |bpffs| {
         let pin = format!("links/ingress-{}", index_of("some"));
         fs::remove_file(pins(bpffs).join(pin)).unwrap();
+    });
+}
+
+#[test]
+fn a_program_that_comes_to_the_wrong_side_is_noticed() {
+    let order = "after:shunt_clock".parse().unwrap();
+    repaired(Attaching { order, ..Attaching::default() }, |_| {
+        // It stays to the end.
+        Box::leak(Box::new(Other::new())).attach_last("some");
     });
 }

@@ -11,12 +11,13 @@ use shunt::plan::{FrontendSpec, Policy, Table};
 use crate::fixtures::{frontend, in_namespace, links, services, settings, sizes, spec, within};
 use crate::traffic::{Lab, answering_port};
 
-const VIP: &str = "172.30.0.200:80";
+/// The Service of [`table`] that is used.
+pub(crate) const VIP: &str = "172.30.0.200:80";
 /// Much longer than it takes.
 const LONG: Duration = Duration::from_secs(20);
 
 /// Some Services, one of them with these endpoints on TCP and UDP.
-fn table(others: u8, endpoints: &[&str], affinity_seconds: Option<u32>) -> Table {
+pub(crate) fn table(others: u8, endpoints: &[&str], affinity_seconds: Option<u32>) -> Table {
     let mut table = services(others);
     let web = FrontendSpec { affinity_seconds, ..spec(Policy::Internal, endpoints) };
     let mut datagrams = web.clone();

@@ -20,6 +20,7 @@ use shunt_abi::interface::InterfaceValue;
 use shunt_abi::name;
 
 use super::classic::Classic;
+use super::contest::{Contest, Misplaced};
 use super::description::{describe, is_served};
 use super::directory::entries;
 use super::hook::{HOOKS, Hook};
@@ -85,6 +86,7 @@ pub(super) struct Attachments {
     markers: Markers,
     /// Where the array of continuations is pinned.
     tails: Option<PathBuf>,
+    contest: Contest,
 }
 
 impl Attachments {
@@ -106,6 +108,7 @@ impl Attachments {
             classic: Classic::new(wanted.filter_priority)?,
             wanted,
             tails: None,
+            contest: Contest::default(),
         })
     }
 
@@ -272,6 +275,7 @@ impl Attachments {
         let gone: Vec<u32> = self.known.keys().filter(|index| !is_there(index)).copied().collect();
         for index in gone {
             self.unlink(index)?;
+            self.contest.forget(index);
             // It may be there and served at its master now.
             if found.contains_key(&index) {
                 self.unfilter(index)?;
@@ -364,9 +368,33 @@ impl Attachments {
         !self.has_links && !self.wanted.only_filters
     }
 
-    /// Links and filters that should be there and are not, whoever removed them. Interfaces that are gone do not count.
+    /// Whether links are to be placed anew, because a program that the order names has come to the wrong side.
+    pub(super) fn begin_to_move(&mut self) -> bool {
+        self.contest.begin(self.misplaced())
+    }
+
+    fn misplaced(&self) -> Misplaced {
+        let mut found = Misplaced::new();
+        for (index, _) in self.known.iter().filter(|(_, served)| served.by == By::Links) {
+            for hook in HOOKS {
+                let other = link::misplaced_by(&self.pin(hook, *index), hook.tcx, *index, &self.wanted.order);
+                // An interface that is gone has no order.
+                found.extend(other.ok().flatten().map(|other| ((hook.name, *index), other)));
+            }
+        }
+        found
+    }
+
+    /// Has other programs attached from the next [`Self::sync`] on, as the next agent does it.
+    pub(super) fn renew(&mut self, programs: Programs) {
+        self.programs = programs;
+        self.tails = None;
+    }
+
+    /// Links and filters that should be there and are not, or not in their place, whoever did that. Interfaces that are gone
+    /// do not count.
     pub(super) fn missing(&mut self, sockets: bool) -> usize {
-        let mut missing = 0;
+        let mut missing = self.contest.news(&self.misplaced());
         let known: Vec<(u32, By)> = self.known.iter().map(|(index, served)| (*index, served.by)).collect();
         for (index, by) in known {
             for hook in HOOKS {

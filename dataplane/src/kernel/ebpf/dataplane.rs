@@ -27,7 +27,7 @@ use super::node_config;
 use super::observe::observe;
 use super::opt_outs::{self, OptOuts};
 use super::predecessor::{Carried, Predecessor, leave_schema};
-use super::programs::Programs;
+use super::programs::{Programs, ProgramsError};
 use super::service::Surroundings;
 use super::settings::Settings;
 use super::shared::{Shared, State};
@@ -68,7 +68,7 @@ impl Ebpf {
         let pristine = !directory.has_maps();
         let mut balancing = Balancing::new(&settings);
         let wants_sockets = balancing.cgroup().is_some();
-        let programs = Programs::load(&directory.maps(), wants_sockets, Some(&settings.sizes))
+        let programs = load(&directory, wants_sockets, &settings)
             .map_err(|error| unsupported("what the BPF programs need")(io::Error::other(words(&error))))?;
         balancing.set_names_refusals(programs.names_refusals);
         if let Some(error) = &programs.no_sockets {
@@ -207,6 +207,12 @@ impl Ebpf {
         let monitor = Monitor::new();
         let map = &self.shared.maps.interfaces;
         let mut attachments = self.shared.attachments();
+        if attachments.begin_to_move() {
+            // A program cannot be at a second place before it has left the first, so ours make room for others.
+            tracing::info!("a program that interfaceOrder names has come: placing ours anew");
+            let sockets = self.balancing.cgroup().is_some();
+            attachments.renew(load(&self.directory, sockets, &self.settings)?);
+        }
         attachments.pin_tails()?;
         attachments.distrust();
         attachments.sync(map)?;
@@ -410,6 +416,10 @@ impl Dataplane for Ebpf {
     fn observations(&self) -> Observations {
         observe(&self.shared, &self.settings.sizes)
     }
+}
+
+fn load(directory: &Directory, sockets: bool, settings: &Settings) -> Result<Programs, ProgramsError> {
+    Programs::load(&directory.maps(), sockets, Some(&settings.sizes))
 }
 
 /// The first generation of backends. Not the time of day: an agent gives more of them than seconds pass.

@@ -44,6 +44,8 @@ impl Target<'_> {
 
 /// Has `program` run at `target` behind the link pinned at `path`: the link that is pinned there gets the program in
 /// place of the one it has; without one, or if it belongs to something else, is dead or out of order, a new one is made.
+/// The new one is there before the old one ends. The kernel takes no program twice in one place, so a link that holds
+/// `program` already stays where it is.
 pub(super) fn attach(
     path: &Path,
     program: BorrowedFd<'_>,
@@ -77,9 +79,12 @@ fn takes(
     kind: AttachType,
     all: &[Attached],
 ) -> io::Result<bool> {
-    let LinkInfo { id, target: attached } = sys::link_info(link.as_fd(), kind)?;
+    let LinkInfo { id, program: held, target: attached } = sys::link_info(link.as_fd(), kind)?;
     if attached != target.id()? {
         return Ok(false);
+    }
+    if held == sys::program_id(program)? {
+        return Ok(true);
     }
     let ordered = match target {
         Target::Interface(..) => is_placed(id, target.place(kind, all, Some(id)), all),
@@ -97,6 +102,27 @@ pub(super) fn holds(path: &Path, kind: AttachType, interface: Option<u32>) -> io
         None => Ok(info.target != 0),
         Some(index) => Ok(sys::attached(index, kind)?.iter().any(|attached| attached.link == info.id)),
     }
+}
+
+/// The program that `order` names, if the link pinned at `path` is on the wrong side of it.
+pub(super) fn misplaced_by(
+    path: &Path,
+    kind: AttachType,
+    interface: u32,
+    order: &Order,
+) -> io::Result<Option<Attached>> {
+    if !order.names_another() {
+        return Ok(None);
+    }
+    let Ok(link) = sys::open_pinned(path) else { return Ok(None) };
+    let own = sys::link_info(link.as_fd(), kind)?.id;
+    let all = sys::attached(interface, kind)?;
+    let target = Target::Interface(interface, order);
+    let anchor = match target.place(kind, &all, Some(own)) {
+        place @ (Place::Before(anchor) | Place::After(anchor)) if !is_placed(own, place, &all) => anchor,
+        _ => return Ok(None),
+    };
+    Ok(all.into_iter().find(|other| other.program == anchor))
 }
 
 /// Ends the link pinned at `path`; nothing there is not an error.

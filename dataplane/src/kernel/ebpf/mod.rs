@@ -5,7 +5,7 @@
 //! Pure: `service` (what one Service port is in the maps), `model` (all of them; changes -> writes), `adopt` (what
 //! an earlier agent left -> model and writes), `ids`, `ranges` and `room` (numbers and places), `audit`, `flows` (when a
 //! flow is over). Talking to the kernel: `sys`, `map` and `maps`; `programs` and `loading`; `attachments` with `link`,
-//! `classic`, `order`, `markers` and `interfaces`; `monitor` and `watcher`; `sockets` and `namespaces`; `opt_outs`;
+//! `classic`, `order`, `contest`, `markers` and `interfaces`; `monitor` and `watcher`; `sockets` and `namespaces`; `opt_outs`;
 //! `masquerade`. Answering questions: `observe`, `inspect`, `trial`. `dataplane` puts them behind the trait, `shared` is
 //! what threads share.
 //!
@@ -29,6 +29,7 @@ mod balancing;
 mod cgroup;
 mod classic;
 mod cleanup;
+mod contest;
 mod dataplane;
 mod description;
 mod directory;

@@ -1,7 +1,8 @@
 //! Where the packet programs run among those of others on the same interface.
 //!
 //! The place is looked for when a link is made and when an agent starts, among the programs that are there then. Where
-//! others put theirs afterwards is up to them: two that both want to be first would never come to rest.
+//! others put theirs afterwards is up to them: two that both want to be first would never come to rest. Only a program that
+//! the order names is looked for again.
 
 use std::fmt;
 use std::str::FromStr;
@@ -68,6 +69,11 @@ impl fmt::Display for Order {
 const KEPT: usize = 15;
 
 impl Order {
+    /// Whether the place is beside a certain program.
+    pub(super) const fn names_another(&self) -> bool {
+        matches!(self, Self::Before(_) | Self::After(_))
+    }
+
     /// Where to attach among `others`, which run in this order; `name` tells the names of programs by their ids.
     pub(super) fn place(
         &self,

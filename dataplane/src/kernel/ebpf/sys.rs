@@ -167,7 +167,7 @@ pub(super) fn link_create(
 }
 
 /// A program at an interface, and the link that holds it there (0 for none).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Attached {
     pub(super) program: u32,
     pub(super) link: u32,
@@ -205,6 +205,16 @@ pub(super) fn program_name(id: u32) -> io::Result<String> {
     let name = info.get(NAME).unwrap_or_default();
     let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
     Ok(String::from_utf8_lossy(name).into_owned())
+}
+
+/// The number of a program.
+pub(super) fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
+    // `struct bpf_prog_info`: type, id, ...
+    let mut info = [0_u32; 64];
+    let length = u32::try_from(size_of_val(&info)).unwrap_or(0);
+    Attribute::new().fd(0, program).u32(4, length).pointer(8, info.as_mut_ptr()).call(Command::Info)?;
+    let [_, id, ..] = info;
+    Ok(id)
 }
 
 /// What a test run of a program ended with.
@@ -286,6 +296,7 @@ pub(super) fn map_info(map: BorrowedFd<'_>) -> io::Result<MapInfo> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LinkInfo {
     pub(super) id: u32,
+    pub(super) program: u32,
     /// What it is attached to: the index of an interface or the id of a cgroup; 0 once that is gone, or the link was
     /// detached by force.
     pub(super) target: u64,
@@ -296,10 +307,10 @@ pub(super) fn link_info(link: BorrowedFd<'_>, kind: AttachType) -> io::Result<Li
     let mut info = [0_u32; 24];
     let length = u32::try_from(size_of_val(&info)).unwrap_or(0);
     Attribute::new().fd(0, link).u32(4, length).pointer(8, info.as_mut_ptr()).call(Command::Info)?;
-    let [_, id, _, _, low, high, ..] = info;
+    let [_, id, program, _, low, high, ..] = info;
     let is_interface = matches!(kind, AttachType::TcxIngress | AttachType::TcxEgress);
     let high = if is_interface { 0 } else { u64::from(high) };
-    Ok(LinkInfo { id, target: high << 32 | u64::from(low) })
+    Ok(LinkInfo { id, program, target: high << 32 | u64::from(low) })
 }
 
 /// Reads one element into `value`; false if there is none. The slices have the sizes of the map.
