@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::eventually;
 use crate::Mode;
 use crate::flows::shunt_program;
-use crate::lab::{Process, Surroundings};
+use crate::lab::{Process, Surroundings, log_tail, log_text};
 
 /// How long a program that ends by itself may take.
 const END_PATIENCE: Duration = Duration::from_secs(15);
@@ -186,14 +186,12 @@ impl AgentRun {
 
     /// All it has said so far, in all its lives.
     pub fn log(&self) -> String {
-        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+        log_text(&self.log)
     }
 
     /// The last lines of it.
     pub fn log_tail(&self) -> String {
-        let log = self.log();
-        let lines: Vec<_> = log.lines().collect();
-        lines.get(lines.len().saturating_sub(LOG_LINES)..).unwrap_or_default().join("\n")
+        log_tail(&self.log, LOG_LINES)
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::machines::POD_CIDRS;
-use crate::lab::{Node, Process, http_get};
+use crate::lab::{Node, Process, http_get, log_tail};
 
 const HEALTH_PORT: u16 = 10_256;
 const START_PATIENCE: Duration = Duration::from_secs(20);
@@ -89,10 +89,7 @@ impl DemoAgent {
 
     /// The last lines of its log.
     pub(super) fn log_tail(&self) -> String {
-        let log = fs::read(&self.log).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        let lines: Vec<&str> = log.lines().collect();
-        lines.get(lines.len().saturating_sub(LOG_LINES)..).unwrap_or_default().join("\n")
+        log_tail(&self.log, LOG_LINES)
     }
 }
 

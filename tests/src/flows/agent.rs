@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::case::{Case, Config};
 use crate::Mode;
-use crate::lab::{Process, Surroundings};
+use crate::lab::{Process, Surroundings, log_tail, log_text};
 
 /// Where the agent answers `/healthz`.
 pub(crate) const HEALTHZ_PORT: u16 = 10_256;
@@ -200,13 +200,11 @@ impl Agent {
 
     /// All of the agent's output.
     pub fn log(&self) -> String {
-        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+        log_text(&self.log)
     }
 
     /// The last lines of the agent's output.
     pub fn log_tail(&self) -> String {
-        let log = self.log();
-        let lines: Vec<_> = log.lines().collect();
-        lines.get(lines.len().saturating_sub(LOG_LINES)..).unwrap_or_default().join("\n")
+        log_tail(&self.log, LOG_LINES)
     }
 }

@@ -84,9 +84,7 @@ impl Conntrack for FakeConntrack {
         all: &[UdpFrontend],
         globals: &Globals,
     ) -> Result<PerFamily<u64>, ConntrackError> {
-        let index =
-            FrontendIndex::new(all, &globals.node_port_addresses).with_orphans(&globals.service_cidrs);
-        self.run(Cleaning::All(all.to_vec()), &index)
+        self.run(Cleaning::All(all.to_vec()), &FrontendIndex::of_all(all, globals))
     }
 }
 

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::staleness::leads_astray;
 use super::{Flow, UdpFrontend};
 use crate::domain::IpFamily;
-use crate::plan::FrontendAddress;
+use crate::plan::{FrontendAddress, Globals};
 
 /// Frontends by what a client addresses; says of a flow in constant time what [`super::is_stale`] says with each of
 /// them. An address outdoes a node port, as it does in the dataplane.
@@ -44,10 +44,10 @@ impl<'a> FrontendIndex<'a> {
         index
     }
 
-    /// The index of all there are: translated flows into `service_cidrs` without a frontend are stale.
-    pub(super) fn with_orphans(mut self, service_cidrs: &BTreeSet<IpNet>) -> Self {
-        self.orphan_ranges = service_cidrs.iter().copied().collect();
-        self
+    /// The index of all there are: translated flows into the ServiceCIDRs without a frontend are stale.
+    pub(super) fn of_all(frontends: &[UdpFrontend], globals: &'a Globals) -> Self {
+        let orphan_ranges = globals.service_cidrs.iter().copied().collect();
+        Self { orphan_ranges, ..Self::new(frontends, &globals.node_port_addresses) }
     }
 
     /// Whether the flow is stale.
@@ -166,15 +166,18 @@ mod tests {
 
     #[test]
     fn only_translated_flows_into_the_service_range_are_orphans() {
-        let node_addresses = node_addresses();
-        let ranges = ["10.96.0.0/16".parse().unwrap()].into();
-        let index = FrontendIndex::new(&[], &node_addresses).with_orphans(&ranges);
+        let globals = Globals {
+            node_port_addresses: node_addresses(),
+            service_cidrs: ["10.96.0.0/16".parse().unwrap()].into(),
+            ..Globals::default()
+        };
+        let index = FrontendIndex::of_all(&[], &globals);
         let stale = |to: &str, by: &str| index.is_stale(&flow(to.parse().unwrap(), by.parse().unwrap()));
         assert!(stale("10.96.0.1:53", "10.1.0.1:53"), "of a deleted Service");
         assert!(!stale("10.96.0.1:53", "10.96.0.1:53"), "untranslated");
         assert!(!stale("203.0.113.1:53", "10.1.0.1:53"), "translated by somebody else");
         assert!(
-            !FrontendIndex::new(&[], &node_addresses)
+            !FrontendIndex::new(&[], &globals.node_port_addresses)
                 .is_stale(&flow("10.96.0.1:53".parse().unwrap(), "10.1.0.1:53".parse().unwrap()))
         );
     }

@@ -133,9 +133,7 @@ impl Conntrack for NetlinkConntrack {
         all: &[UdpFrontend],
         globals: &Globals,
     ) -> Result<PerFamily<u64>, ConntrackError> {
-        let index =
-            FrontendIndex::new(all, &globals.node_port_addresses).with_orphans(&globals.service_cidrs);
-        self.delete_stale(IpFamily::ALL.map(Filter::family).into(), &index)
+        self.delete_stale(IpFamily::ALL.map(Filter::family).into(), &FrontendIndex::of_all(all, globals))
     }
 }
 
