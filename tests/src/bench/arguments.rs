@@ -6,6 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum as _};
 
+use super::processors::Processors;
+
 /// Measures shunt's control plane and datapath, in network namespaces (needs root).
 #[derive(Debug, Clone, Parser)]
 #[command(name = "cargo xtask bench", disable_help_subcommand = true)]
@@ -41,11 +43,13 @@ pub struct Arguments {
     /// Rounds of the datapath part, each going through all lanes [default: 7; quick: 3].
     #[arg(long)]
     rounds: Option<usize>,
-    /// Lanes of control plane and datapath (there besides `direct`), by parts of their names [default: all].
-    #[arg(long, value_delimiter = ',')]
+    /// Lanes of control plane and datapath (there besides `direct`), by parts of their names, or by `=` and the whole name
+    /// [default: all].
+    #[arg(long, value_name = "LANE,LANE")]
     lanes: Vec<String>,
-    /// Measures of the datapath part, by parts of their names [default: all].
-    #[arg(long, value_delimiter = ',')]
+    /// Measures of the datapath part, by parts of their names, or by `=` and the whole name: `connect` is four of them,
+    /// `=connect` is one, and a comma with a space belongs to a name: `=connect,=connect, apart` [default: all].
+    #[arg(long, value_name = "MEASURE,MEASURE")]
     measures: Vec<String>,
     /// Cases of the control plane, after the start [default: all].
     #[arg(long, value_enum, value_delimiter = ',')]
@@ -173,6 +177,8 @@ pub(super) struct Plan {
     pub(super) samples: usize,
     /// How long a lane may take for them; also how long rates are counted.
     pub(super) window: Duration,
+    /// For conversations whose ends are apart; `None`: there is one only, and they cannot be.
+    pub(super) processors: Option<Processors>,
     pub(super) verbosity: u8,
     pub(super) output: PathBuf,
 }
@@ -190,7 +196,22 @@ impl Plan {
 }
 
 fn is_wanted(parts: &[String], name: &str) -> bool {
-    parts.is_empty() || parts.iter().any(|part| name.contains(part.as_str()))
+    let is_meant = |part: &String| part.strip_prefix('=').map_or(name.contains(part), |whole| whole == name);
+    parts.is_empty() || parts.iter().any(is_meant)
+}
+
+/// Apart at commas, but not at those that a space comes after: some names have one.
+fn names(lists: &[String]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for list in lists {
+        for (index, part) in list.split(',').enumerate() {
+            match names.last_mut().filter(|_| index > 0 && part.starts_with(' ')) {
+                Some(name) => name.extend([",", part]),
+                None => names.push(part.to_owned()),
+            }
+        }
+    }
+    names
 }
 
 impl Arguments {
@@ -236,8 +257,8 @@ impl Arguments {
             changes: pick(150, 40),
             new_services: pick(40, 10),
             churn: pick(500, 200),
-            lanes: self.lanes.clone(),
-            measures: self.measures.clone(),
+            lanes: names(&self.lanes),
+            measures: names(&self.measures),
             outage: Duration::from_secs(if quick { 5 } else { 30 }),
             outage_at,
             cases: if self.cases.is_empty() {
@@ -247,6 +268,7 @@ impl Arguments {
             },
             samples: pick(2000, 800),
             window: Duration::from_millis(if quick { 60 } else { 120 }),
+            processors: Processors::choose()?,
             verbosity: self.verbosity,
             output: self.output.clone(),
         })
@@ -327,6 +349,20 @@ mod tests {
         let older: Vec<_> = plan.proxies.iter().filter(|proxy| proxy.lane.starts_with("before: ")).collect();
         assert_eq!(older.len(), 5);
         assert!(older.iter().all(|proxy| proxy.is_shunt() && !proxy.control));
+    }
+
+    #[test]
+    fn a_measure_can_be_asked_for_by_its_whole_name() {
+        let wanted = |words: &str| {
+            let plan = plan(&["--measures", words]);
+            let all = ["connect", "connect, apart", "CRR", "CRR at 2,000/s"];
+            all.into_iter().filter(|name| plan.wants_measure(name)).collect::<Vec<_>>()
+        };
+        assert_eq!(wanted("connect"), ["connect", "connect, apart"]);
+        assert_eq!(wanted("=connect"), ["connect"]);
+        assert_eq!(wanted("=connect, apart,=CRR"), ["connect, apart", "CRR"]);
+        assert_eq!(wanted("apart"), ["connect, apart"]);
+        assert_eq!(wanted("2,=CRR"), ["CRR", "CRR at 2,000/s"]);
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod goal;
 mod machine;
 mod objects;
 mod packets;
+mod processors;
 mod program;
 mod report;
 mod samples;

@@ -2,14 +2,16 @@
 
 use std::fs;
 use std::net::SocketAddrV4;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use super::apart::Service;
 use super::bulk::{Flow, Stream};
 use super::conversation::{Kept, connect, datagram, exchange};
 use super::lane::Lane;
-use super::site::Route;
+use super::site::{Route, Server};
 use crate::bench::arguments::Plan;
 use crate::bench::figure::Unit;
 use crate::bench::samples::Samples;
@@ -71,37 +73,78 @@ impl Kind {
             _ => (Unit::PerSecond, per_second),
         }
     }
+
+    /// One block with both ends on this thread.
+    fn run(self, target: Target, server: &Server, effort: Effort) -> Result<Block> {
+        match self {
+            Self::Connect => times(effort, || connect(target.tcp, server)),
+            Self::Exchange => times(effort, || exchange(target.tcp, server)),
+            Self::Datagram => times(effort, || datagram(target.udp, server)),
+            Self::Kept => {
+                let mut kept = Kept::open(target.tcp, server)?;
+                times(effort, || kept.exchange())
+            }
+            Self::Offered => offered(effort, || exchange(target.tcp, server)),
+            Self::Rate => rate(effort, 1.0, WARM_UP, || exchange(target.tcp, server).map(|_| 1)),
+            Self::Stream => {
+                let mut stream = Stream::open(target.tcp, server)?;
+                rate(effort, Stream::MEBIBYTE, WARM_UP, || stream.pump())
+            }
+            Self::Packets => {
+                let flow = Flow::open(target.udp, server)?;
+                rate(effort, 1.0, WARM_UP / 10, || flow.burst(server))
+            }
+        }
+    }
+}
+
+/// Where the ends of a conversation are, and what they do.
+#[derive(Debug, Clone, Copy)]
+enum Ends {
+    /// Both on one thread: nobody is woken up.
+    Together(Kind),
+    /// On a thread and a processor each.
+    Apart(Service),
 }
 
 /// A kind of conversation on a route.
 #[derive(Debug)]
 pub(super) struct Measure {
     pub(super) name: &'static str,
-    kind: Kind,
+    ends: Ends,
     pub(super) route: Route,
     /// Second result, of those that count.
     cpu: Option<&'static str>,
 }
 
 const fn measure(name: &'static str, kind: Kind, route: Route) -> Measure {
-    Measure { name, kind, route, cpu: None }
+    Measure { name, ends: Ends::Together(kind), route, cpu: None }
 }
 
 const fn counted(name: &'static str, cpu: &'static str, kind: Kind, route: Route) -> Measure {
-    Measure { name, kind, route, cpu: Some(cpu) }
+    Measure { name, ends: Ends::Together(kind), route, cpu: Some(cpu) }
+}
+
+const fn apart(name: &'static str, service: Service, route: Route) -> Measure {
+    Measure { name, ends: Ends::Apart(service), route, cpu: None }
 }
 
 /// All of them, in the order of the report.
 pub(super) static MEASURES: &[Measure] = &[
     measure("connect", Kind::Connect, Route::PodToPod),
+    apart("connect, apart", Service::Accept, Route::PodToPod),
     measure("CRR", Kind::Exchange, Route::PodToPod),
+    apart("CRR, apart", Service::Exchange, Route::PodToPod),
     measure("RR", Kind::Kept, Route::PodToPod),
+    apart("RR, apart", Service::Kept, Route::PodToPod),
     measure("UDP exchange", Kind::Datagram, Route::PodToPod),
+    apart("UDP exchange, apart", Service::Datagrams, Route::PodToPod),
     measure("CRR at 2,000/s", Kind::Offered, Route::PodToPod),
     counted("CRR rate", "CPU per CRR", Kind::Rate, Route::PodToPod),
     counted("TCP stream, bytes", "CPU per MiB", Kind::Stream, Route::PodToPod),
     counted("packet rate", "CPU per packet", Kind::Packets, Route::PodToPod),
     measure("NodePort connect, local endpoint", Kind::Connect, Route::OutsideToLocal),
+    apart("NodePort connect, local endpoint, apart", Service::Accept, Route::OutsideToLocal),
     measure("NodePort CRR, local endpoint", Kind::Exchange, Route::OutsideToLocal),
     measure("NodePort RR, local endpoint", Kind::Kept, Route::OutsideToLocal),
     measure("NodePort UDP, local endpoint", Kind::Datagram, Route::OutsideToLocal),
@@ -129,29 +172,41 @@ impl Measure {
         std::iter::once(self.name).chain(self.cpu)
     }
 
+    /// Whether a plan wants it, and the machine can do it.
+    pub(super) fn is_taken(&self, plan: &Plan) -> bool {
+        let possible = matches!(self.ends, Ends::Together(_)) || plan.processors.is_some();
+        possible && plan.wants_measure(self.name)
+    }
+
     /// One block of conversations.
     pub(super) fn run(&self, lane: &Lane, plan: &Plan) -> Result<Block> {
         let target = lane.targets().of(self.route);
         let effort = Effort { samples: plan.samples, window: plan.window };
-        lane.site().converse(self.route, |server| match self.kind {
-            Kind::Connect => times(effort, || connect(target.tcp, server)),
-            Kind::Exchange => times(effort, || exchange(target.tcp, server)),
-            Kind::Datagram => times(effort, || datagram(target.udp, server)),
-            Kind::Kept => {
-                let mut kept = Kept::open(target.tcp, server)?;
-                times(effort, || kept.exchange())
+        match self.ends {
+            Ends::Together(kind) => {
+                lane.site().converse(self.route, |server| kind.run(target, server, effort))
             }
-            Kind::Offered => offered(effort, || exchange(target.tcp, server)),
-            Kind::Rate => rate(effort, 1.0, WARM_UP, || exchange(target.tcp, server).map(|_| 1)),
-            Kind::Stream => {
-                let mut stream = Stream::open(target.tcp, server)?;
-                rate(effort, Stream::MEBIBYTE, WARM_UP, || stream.pump())
+            Ends::Apart(service) => {
+                let processors = plan.processors.context("there are no two processors")?;
+                let over = AtomicBool::new(false);
+                let near = || {
+                    let block = service.near(target, |once| times(effort, once));
+                    over.store(true, Ordering::Release);
+                    service.leave(target)?;
+                    block
+                };
+                let far = |server: &Server| service.far(server, &over);
+                lane.site().converse_apart(self.route, processors, far, near)
             }
-            Kind::Packets => {
-                let flow = Flow::open(target.udp, server)?;
-                rate(effort, 1.0, WARM_UP / 10, || flow.burst(server))
-            }
-        })
+        }
+    }
+
+    /// What is counted in a second, in its unit.
+    fn rate(&self, per_second: f64) -> (Unit, f64) {
+        match self.ends {
+            Ends::Together(kind) => kind.rate(per_second),
+            Ends::Apart(_) => (Unit::PerSecond, per_second),
+        }
     }
 }
 
@@ -170,7 +225,7 @@ impl Block {
                 vec![(measure.name, Unit::Nanoseconds, samples.quantile(0.5), Some(samples))]
             }
             Self::Rate { per_second, cpu } => {
-                let (unit, per_second) = measure.kind.rate(per_second);
+                let (unit, per_second) = measure.rate(per_second);
                 let cpu = measure.cpu.map(|name| (name, Unit::Nanoseconds, cpu.as_secs_f64() * 1e9, None));
                 std::iter::once((measure.name, unit, per_second, None)).chain(cpu).collect()
             }

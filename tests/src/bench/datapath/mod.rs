@@ -6,6 +6,7 @@
 //! every measure, and within a measure through the lanes, in an order that
 //! turns with the rounds. Ratios are taken between neighbours in time.
 
+mod apart;
 mod bulk;
 mod conversation;
 mod empty_programs;
@@ -57,7 +58,7 @@ pub(super) fn run(plan: &Plan, terminal: &Terminal) -> Result<Vec<Figure>> {
         let begun = Instant::now();
         for round in 0..plan.rounds {
             terminal.step(begun, round, plan.rounds, &format!("datapath, N = {services}: round"));
-            for measure in MEASURES.iter().filter(|measure| plan.wants_measure(measure.name)) {
+            for measure in MEASURES.iter().filter(|measure| measure.is_taken(plan)) {
                 // No lane is always the first.
                 let shift = round % lanes.len().max(1);
                 let turn = lanes.iter().cycle().skip(shift).take(lanes.len());

@@ -12,13 +12,16 @@
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, Socket, Type};
 
 use crate::bench::objects::{TCP_TARGET, UDP_TARGET};
+use crate::bench::processors::Processors;
 use crate::bench::seat::Seat;
 use crate::lab::{Cluster, Host, Namespace, Node, Pod, PodLink, Setting, write_sysctls};
 
@@ -64,12 +67,20 @@ pub(super) struct Site {
     local: Server,
     remote: Server,
     client: Pod,
-    _server: Pod,
+    server: Pod,
     outside: Host,
-    _remote_host: Host,
+    remote_host: Host,
     node: Node,
     _cluster: Cluster,
     seat: Seat,
+}
+
+/// Both ends of a route.
+struct Ends<'a> {
+    client: &'a Arc<Namespace>,
+    /// Where the server is.
+    far: &'a Arc<Namespace>,
+    server: &'a Server,
 }
 
 /// Sockets that answer; no thread belongs to them.
@@ -102,17 +113,7 @@ impl Site {
         let seat = Seat::create()?;
         let local = Server::open(server.host().namespace(), &seat, LOCAL_PODS)?;
         let remote = Server::open(remote_host.namespace(), &seat, REMOTE_PODS)?;
-        Ok(Self {
-            local,
-            remote,
-            client,
-            _server: server,
-            outside,
-            _remote_host: remote_host,
-            node,
-            _cluster: cluster,
-            seat,
-        })
+        Ok(Self { local, remote, client, server, outside, remote_host, node, _cluster: cluster, seat })
     }
 
     pub(super) fn node(&self) -> &Node {
@@ -130,20 +131,56 @@ impl Site {
         route: Route,
         body: impl FnOnce(&Server) -> Result<T> + Send,
     ) -> Result<T> {
-        let (namespace, server) = self.ends(route);
+        let Ends { client, server, .. } = self.ends(route);
         server.drain()?;
-        namespace.run(|| {
+        client.run(|| {
             self.seat.enter()?;
             body(server)
         })?
     }
 
-    fn ends(&self, route: Route) -> (&Arc<Namespace>, &Server) {
-        match route {
-            Route::PodToPod => (self.client.host().namespace(), &self.local),
-            Route::OutsideToLocal => (self.outside.namespace(), &self.local),
-            Route::OutsideToRemote => (self.outside.namespace(), &self.remote),
-        }
+    /// Has a client at the beginning of a route talk to a server at its end, each on a thread and a processor of its own.
+    /// `serve` has to end when `body` has.
+    pub(super) fn converse_apart<T: Send>(
+        &self,
+        route: Route,
+        processors: Processors,
+        serve: impl FnOnce(&Server) -> Result<()> + Send,
+        body: impl FnOnce() -> Result<T> + Send,
+    ) -> Result<T> {
+        let Ends { client, far, server } = self.ends(route);
+        server.drain()?;
+        std::thread::scope(|scope| {
+            let serving = scope.spawn(|| {
+                far.run(|| {
+                    self.seat.enter()?;
+                    processors.server.enter()?;
+                    serve(server)
+                })?
+            });
+            let outcome = client.run(|| -> Result<T> {
+                self.seat.enter()?;
+                processors.client.enter()?;
+                body()
+            });
+            let served = serving.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            match (outcome.flatten(), served.context("at the server")) {
+                (Err(near), Err(far)) => Err(near.context(format!("{far:#}"))),
+                (outcome, served) => outcome.and_then(|outcome| served.map(|()| outcome)),
+            }
+        })
+    }
+
+    fn ends(&self, route: Route) -> Ends<'_> {
+        let client = match route {
+            Route::PodToPod => self.client.host(),
+            Route::OutsideToLocal | Route::OutsideToRemote => &self.outside,
+        };
+        let (far, server) = match route {
+            Route::PodToPod | Route::OutsideToLocal => (self.server.host(), &self.local),
+            Route::OutsideToRemote => (&self.remote_host, &self.remote),
+        };
+        Ends { client: client.namespace(), far: far.namespace(), server }
     }
 }
 
@@ -186,6 +223,14 @@ impl Server {
             }
             ensure!(begun.elapsed() < PATIENCE, "no datagram arrives");
         }
+    }
+
+    /// Sleeps until there is a datagram; both sockets are always asked.
+    pub(super) fn wait_for_datagram(&self) -> Result<()> {
+        let mut both = self.datagrams.each_ref().map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN));
+        let patience = PollTimeout::try_from(PATIENCE).context("waiting for a datagram")?;
+        ensure!(poll(&mut both, patience).context("waiting for a datagram")? > 0, "no datagram arrives");
+        Ok(())
     }
 
     /// Takes datagrams that have arrived, as many as there are.
