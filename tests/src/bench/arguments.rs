@@ -177,8 +177,8 @@ pub(super) struct Plan {
     pub(super) samples: usize,
     /// How long a lane may take for them; also how long rates are counted.
     pub(super) window: Duration,
-    /// For conversations whose ends are apart; `None`: there is one only, and they cannot be.
-    pub(super) processors: Option<Processors>,
+    /// Where conversations of two threads take place.
+    pub(super) processors: Processors,
     pub(super) verbosity: u8,
     pub(super) output: PathBuf,
 }

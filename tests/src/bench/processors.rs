@@ -1,4 +1,4 @@
-//! Two processors, for conversations whose ends are apart.
+//! The processors on which conversations of two threads take place.
 
 use std::fs;
 
@@ -9,11 +9,12 @@ use nix::unistd::Pid;
 /// The calling thread.
 const OWN: Pid = Pid::from_raw(0);
 
-/// One processor for each end of a conversation.
+/// One or two of those that this process may run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Processors {
-    pub(super) client: Processor,
-    pub(super) server: Processor,
+    pub(super) first: Processor,
+    /// `None` if there is but one.
+    pub(super) second: Option<Processor>,
 }
 
 /// A processor by its number.
@@ -21,11 +22,11 @@ pub(super) struct Processors {
 pub(super) struct Processor(usize);
 
 impl Processors {
-    /// Two of those that this process may run on; `None` if there is but one.
-    pub(super) fn choose() -> Result<Option<Self>> {
+    pub(super) fn choose() -> Result<Self> {
         let allowed = sched_getaffinity(OWN).context("asking which processors there are")?;
         let numbers = (0..CpuSet::count()).filter(|number| allowed.is_set(*number).unwrap_or(false));
-        Ok(pick(&numbers.map(|number| (number, core(number))).collect::<Vec<_>>()))
+        pick(&numbers.map(|number| (number, core(number))).collect::<Vec<_>>())
+            .context("there is no processor to run on")
     }
 }
 
@@ -48,31 +49,31 @@ fn core(number: usize) -> String {
 /// The first, and the next one of another core: two ends on one core would slow each other down. Where there is no other
 /// core, the second.
 fn pick(usable: &[(usize, String)]) -> Option<Processors> {
-    let ((client, core), others) = usable.split_first()?;
-    let (server, _) = others.iter().find(|(_, other)| other != core).or(others.first())?;
-    Some(Processors { client: Processor(*client), server: Processor(*server) })
+    let ((first, core), others) = usable.split_first()?;
+    let second = others.iter().find(|(_, other)| other != core).or(others.first());
+    Some(Processors { first: Processor(*first), second: second.map(|(second, _)| Processor(*second)) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn picked(usable: &[(usize, &str)]) -> Option<(usize, usize)> {
+    fn picked(usable: &[(usize, &str)]) -> Option<(usize, Option<usize>)> {
         let usable: Vec<_> = usable.iter().map(|(number, core)| (*number, (*core).to_owned())).collect();
-        pick(&usable).map(|both| (both.client.0, both.server.0))
+        pick(&usable).map(|both| (both.first.0, both.second.map(|second| second.0)))
     }
 
     #[test]
     fn the_ends_are_on_different_cores_where_there_are_some() {
-        assert_eq!(picked(&[(0, "0"), (1, "1")]), Some((0, 1)));
-        assert_eq!(picked(&[(2, "2-3"), (3, "2-3"), (4, "4-5")]), Some((2, 4)));
-        assert_eq!(picked(&[(0, "0-1"), (1, "0-1")]), Some((0, 1)));
-        assert_eq!(picked(&[(0, ""), (1, "")]), Some((0, 1)));
+        assert_eq!(picked(&[(0, "0"), (1, "1")]), Some((0, Some(1))));
+        assert_eq!(picked(&[(2, "2-3"), (3, "2-3"), (4, "4-5")]), Some((2, Some(4))));
+        assert_eq!(picked(&[(0, "0-1"), (1, "0-1")]), Some((0, Some(1))));
+        assert_eq!(picked(&[(0, ""), (1, "")]), Some((0, Some(1))));
     }
 
     #[test]
-    fn one_processor_is_not_enough() {
-        assert_eq!(picked(&[(3, "3")]), None);
+    fn a_machine_may_have_one_only() {
+        assert_eq!(picked(&[(3, "3")]), Some((3, None)));
         assert_eq!(picked(&[]), None);
     }
 

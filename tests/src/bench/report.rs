@@ -16,6 +16,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::arguments::Plan;
+use super::datapath::lacks_a_processor;
 use super::figure::Figure;
 use super::goal::Verdict;
 use super::machine::{self, Machine};
@@ -28,6 +29,9 @@ pub(super) use changes::print as print_changes;
 const FORMAT: u32 = 2;
 /// A share of noisy figures that casts doubt on all of them.
 const TOO_MANY_NOISY: f64 = 0.25;
+
+/// What is said where measures are missing for want of a processor.
+const ONE_PROCESSOR: &str = "one processor: conversations whose ends are apart, on two, were left out";
 
 /// How the figures came about.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -74,7 +78,7 @@ impl Report {
                 load: (load, load),
                 commit: commit(),
                 notes: notes(),
-                doubts: Vec::new(),
+                doubts: lacks_a_processor(plan).then(|| ONE_PROCESSOR.to_owned()).into_iter().collect(),
             },
             figures: Vec::new(),
         }
@@ -88,7 +92,8 @@ impl Report {
     pub(super) fn finish(&mut self) {
         self.conditions.finished = now();
         self.conditions.load.1 = machine::load().0;
-        self.conditions.doubts = self.doubts();
+        let doubts = self.doubts();
+        self.conditions.doubts.extend(doubts);
     }
 
     /// Names of the sections, in order.
@@ -206,7 +211,8 @@ fn notes() -> Vec<String> {
          cluster IP is accepted at the new address. The watch is a plain one that saw the same write.",
         "Datapath: client, node and pod are namespaces joined by veth pairs. One thread holds both ends of a \
          conversation, so no figure contains a wake-up: ratios to direct are larger than those of programs that \
-         wait for each other. Lanes take turns within each round; ratios are taken within a round.",
+         wait for each other. Only where a measure is called so, the ends are two threads that wake each other up: \
+         in turn on one processor, or apart on two. Lanes take turns within each round; ratios are taken within a round.",
         "Noise: a ratio is the median over the rounds, and its interval is where the true median lies with 95 % \
          confidence (with fewer than six rounds: the smallest and the largest). A figure is noisy if that is wider \
          than 10 % of a ratio or 30 % of another value. A goal is open if its bound lies within the interval.",
@@ -217,8 +223,11 @@ fn notes() -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::compare::Comparison;
     use super::*;
+    use crate::bench::arguments::Arguments;
 
     #[test]
     fn a_report_is_read_as_it_was_written() {
@@ -243,6 +252,21 @@ mod tests {
         fs::write(&path, r#"{"format": 1, "figures": [{"unit": "parsecs"}]}"#).unwrap();
         let error = Report::read(&path).unwrap_err().to_string();
         assert!(error.contains("old.json is a report of format 1"), "{error}");
+    }
+
+    #[test]
+    fn a_machine_with_one_processor_says_what_is_missing() {
+        let doubts = |measures: &str| {
+            let own = std::env::current_exe().unwrap().display().to_string();
+            let words = ["bench", "--shunt", &own, "--measures", measures];
+            let mut plan = Arguments::try_parse_from(words).unwrap().plan().unwrap();
+            plan.processors.second = None;
+            let mut report = Report::new(&plan);
+            report.finish();
+            report.conditions.doubts.join("\n")
+        };
+        assert!(doubts("connect").contains("one processor"), "{}", doubts("connect"));
+        assert!(!doubts("=connect,in turn").contains("one processor"));
     }
 
     #[test]

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::apart::Service;
 use super::bulk::{Flow, Stream};
 use super::conversation::{Kept, connect, datagram, exchange};
 use super::lane::Lane;
 use super::site::{Route, Server};
+use super::two_threads::Service;
 use crate::bench::arguments::Plan;
 use crate::bench::figure::Unit;
+use crate::bench::processors::Processor;
 use crate::bench::samples::Samples;
 
 /// Conversations before the ones that count.
@@ -103,6 +104,8 @@ impl Kind {
 enum Ends {
     /// Both on one thread: nobody is woken up.
     Together(Kind),
+    /// On a thread each, that take turns on one processor.
+    InTurn(Service),
     /// On a thread and a processor each.
     Apart(Service),
 }
@@ -125,6 +128,10 @@ const fn counted(name: &'static str, cpu: &'static str, kind: Kind, route: Route
     Measure { name, ends: Ends::Together(kind), route, cpu: Some(cpu) }
 }
 
+const fn in_turn(name: &'static str, service: Service, route: Route) -> Measure {
+    Measure { name, ends: Ends::InTurn(service), route, cpu: None }
+}
+
 const fn apart(name: &'static str, service: Service, route: Route) -> Measure {
     Measure { name, ends: Ends::Apart(service), route, cpu: None }
 }
@@ -132,18 +139,23 @@ const fn apart(name: &'static str, service: Service, route: Route) -> Measure {
 /// All of them, in the order of the report.
 pub(super) static MEASURES: &[Measure] = &[
     measure("connect", Kind::Connect, Route::PodToPod),
+    in_turn("connect, in turn", Service::Accept, Route::PodToPod),
     apart("connect, apart", Service::Accept, Route::PodToPod),
     measure("CRR", Kind::Exchange, Route::PodToPod),
+    in_turn("CRR, in turn", Service::Exchange, Route::PodToPod),
     apart("CRR, apart", Service::Exchange, Route::PodToPod),
     measure("RR", Kind::Kept, Route::PodToPod),
+    in_turn("RR, in turn", Service::Kept, Route::PodToPod),
     apart("RR, apart", Service::Kept, Route::PodToPod),
     measure("UDP exchange", Kind::Datagram, Route::PodToPod),
+    in_turn("UDP exchange, in turn", Service::Datagrams, Route::PodToPod),
     apart("UDP exchange, apart", Service::Datagrams, Route::PodToPod),
     measure("CRR at 2,000/s", Kind::Offered, Route::PodToPod),
     counted("CRR rate", "CPU per CRR", Kind::Rate, Route::PodToPod),
     counted("TCP stream, bytes", "CPU per MiB", Kind::Stream, Route::PodToPod),
     counted("packet rate", "CPU per packet", Kind::Packets, Route::PodToPod),
     measure("NodePort connect, local endpoint", Kind::Connect, Route::OutsideToLocal),
+    in_turn("NodePort connect, local endpoint, in turn", Service::Accept, Route::OutsideToLocal),
     apart("NodePort connect, local endpoint, apart", Service::Accept, Route::OutsideToLocal),
     measure("NodePort CRR, local endpoint", Kind::Exchange, Route::OutsideToLocal),
     measure("NodePort RR, local endpoint", Kind::Kept, Route::OutsideToLocal),
@@ -174,8 +186,13 @@ impl Measure {
 
     /// Whether a plan wants it, and the machine can do it.
     pub(super) fn is_taken(&self, plan: &Plan) -> bool {
-        let possible = matches!(self.ends, Ends::Together(_)) || plan.processors.is_some();
+        let possible = !self.is_apart() || plan.processors.second.is_some();
         possible && plan.wants_measure(self.name)
+    }
+
+    /// Whether it takes two processors.
+    pub(super) const fn is_apart(&self) -> bool {
+        matches!(self.ends, Ends::Apart(_))
     }
 
     /// One block of conversations.
@@ -186,26 +203,40 @@ impl Measure {
             Ends::Together(kind) => {
                 lane.site().converse(self.route, |server| kind.run(target, server, effort))
             }
+            Ends::InTurn(service) => self.in_two(service, [plan.processors.first; 2], lane, effort),
             Ends::Apart(service) => {
-                let processors = plan.processors.context("there are no two processors")?;
-                let over = AtomicBool::new(false);
-                let near = || {
-                    let block = service.near(target, |once| times(effort, once));
-                    over.store(true, Ordering::Release);
-                    service.leave(target)?;
-                    block
-                };
-                let far = |server: &Server| service.far(server, &over);
-                lane.site().converse_apart(self.route, processors, far, near)
+                let second = plan.processors.second.context("there is no second processor")?;
+                self.in_two(service, [plan.processors.first, second], lane, effort)
             }
         }
+    }
+
+    /// A block of two threads: half as long, since there are two such measures beside one of one thread.
+    fn in_two(
+        &self,
+        service: Service,
+        processors: [Processor; 2],
+        lane: &Lane,
+        effort: Effort,
+    ) -> Result<Block> {
+        let target = lane.targets().of(self.route);
+        let effort = Effort { samples: effort.samples / 2, window: effort.window / 2 };
+        let over = AtomicBool::new(false);
+        let near = || {
+            let block = service.near(target, |once| times(effort, once));
+            over.store(true, Ordering::Release);
+            service.leave(target)?;
+            block
+        };
+        let far = |server: &Server| service.far(server, &over);
+        lane.site().converse_in_two(self.route, processors, far, near)
     }
 
     /// What is counted in a second, in its unit.
     fn rate(&self, per_second: f64) -> (Unit, f64) {
         match self.ends {
             Ends::Together(kind) => kind.rate(per_second),
-            Ends::Apart(_) => (Unit::PerSecond, per_second),
+            Ends::InTurn(_) | Ends::Apart(_) => (Unit::PerSecond, per_second),
         }
     }
 }

@@ -6,7 +6,6 @@
 //! every measure, and within a measure through the lanes, in an order that
 //! turns with the rounds. Ratios are taken between neighbours in time.
 
-mod apart;
 mod bulk;
 mod conversation;
 mod empty_programs;
@@ -16,6 +15,7 @@ mod measure;
 mod nftables_layout;
 mod runs;
 mod site;
+mod two_threads;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -30,6 +30,12 @@ use super::samples::Samples;
 use super::terminal::Terminal;
 use lane::Lane;
 use measure::{Block, MEASURES, Measure};
+
+/// Whether a plan has measures in it that take a second processor, and there is none.
+pub(super) fn lacks_a_processor(plan: &Plan) -> bool {
+    let wanted = MEASURES.iter().filter(|measure| plan.datapath && plan.wants_measure(measure.name));
+    plan.processors.second.is_none() && wanted.into_iter().any(Measure::is_apart)
+}
 
 /// The lane all others are compared with.
 const DIRECT: &str = "direct";

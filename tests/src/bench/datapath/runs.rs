@@ -41,23 +41,25 @@ pub(super) fn figures(plan: &Plan, lanes: &[Lane], services: usize) -> Result<Ve
             let Some(process) = lane.holder_of_programs() else { continue };
             let before = of_process(process)?;
             let conversations = converse(measure, lane, plan)?;
-            for (id, now) in of_process(process)? {
-                let runs = now.since(before.get(&id).copied().unwrap_or_default());
-                let name = names.get(&id).map_or("?", String::as_str);
-                // The agent runs some for itself.
-                if runs.count < conversations / 2 {
-                    continue;
-                }
-                if lane.is_empty() {
-                    clock = runs.mean();
-                }
-                let key = Key {
-                    section: SECTION.to_owned(),
-                    measure: format!("{}: {name}", measure.name),
-                    services,
-                    lane: lane.name().to_owned(),
-                };
-                figures.push(runs.figure(key, clock, conversations));
+            let after = of_process(process)?.into_iter();
+            let since = after.map(|(id, now)| (id, now.since(before.get(&id).copied().unwrap_or_default())));
+            // The agent runs some for itself.
+            let programs: Vec<_> = since.filter(|(_, runs)| runs.count >= conversations / 2).collect();
+            if lane.is_empty() {
+                clock = programs.last().map_or(clock, |(_, runs)| runs.mean());
+            }
+            let key = |name: &str| Key {
+                section: SECTION.to_owned(),
+                measure: format!("{}: {name}", measure.name),
+                services,
+                lane: lane.name().to_owned(),
+            };
+            for (id, runs) in &programs {
+                let name = names.get(id).map_or("?", String::as_str);
+                figures.extend(runs.figures(key, name, clock, conversations));
+            }
+            if !lane.is_empty() && !programs.is_empty() {
+                figures.push(sum(key("programs, sum"), &programs, clock, conversations));
             }
         }
     }
@@ -85,19 +87,38 @@ impl Runs {
         self.nanoseconds as f64 / self.count.max(1) as f64
     }
 
-    /// `clock` is what the kernel counts for a run of a program that returns at once.
+    /// How often it runs in a conversation.
     #[expect(clippy::cast_precision_loss, reason = "thousands")]
-    fn figure(self, key: Key, clock: f64, conversations: u64) -> Figure {
-        let each = self.count as f64 / conversations.max(1) as f64;
-        let net = (self.mean() - clock).max(0.0);
-        Figure {
+    fn each(self, conversations: u64) -> f64 {
+        self.count as f64 / conversations.max(1) as f64
+    }
+
+    /// Nanoseconds of a run. `clock` is what the kernel counts for a run of a program that returns at once.
+    fn net(self, clock: f64) -> f64 {
+        (self.mean() - clock).max(0.0)
+    }
+
+    /// Nanoseconds of a run, and runs in a conversation.
+    fn figures(self, key: impl Fn(&str) -> Key, name: &str, clock: f64, conversations: u64) -> [Figure; 2] {
+        let (each, net) = (self.each(conversations), self.net(clock));
+        let conditions =
+            format!("{each:.1} runs a conversation, {:.0} ns in all; net of {clock:.0} ns a run", each * net);
+        let figure = |name: &str, unit, value| Figure {
             samples: self.count,
-            conditions: format!(
-                "{each:.1} runs a conversation, {:.0} ns in all; net of {clock:.0} ns a run",
-                each * net
-            ),
-            ..Figure::single(key, Unit::Nanoseconds, net)
-        }
+            conditions: conditions.clone(),
+            ..Figure::single(key(name), unit, value)
+        };
+        [figure(name, Unit::Nanoseconds, net), figure(&format!("{name}, runs"), Unit::Ratio, each)]
+    }
+}
+
+/// Nanoseconds that all programs take of a conversation.
+fn sum(key: Key, programs: &[(u32, Runs)], clock: f64, conversations: u64) -> Figure {
+    let all = programs.iter().map(|(_, runs)| runs.each(conversations) * runs.net(clock)).sum();
+    Figure {
+        samples: conversations,
+        conditions: format!("all programs in a conversation; net of {clock:.0} ns a run"),
+        ..Figure::single(key, Unit::Nanoseconds, all)
     }
 }
 
@@ -145,9 +166,24 @@ mod tests {
     fn runs_are_net_of_the_clock_and_told_for_a_conversation() {
         let (_, runs) = parse(PROGRAM).unwrap();
         let before = Runs { count: 40, nanoseconds: 3000 };
-        let key = Key { section: String::new(), measure: String::new(), services: 1, lane: String::new() };
-        let figure = runs.since(before).figure(key, 30.0, 10);
-        assert!((figure.value - 70.0).abs() < 1e-9, "{}", figure.value);
-        assert!(figure.conditions.starts_with("6.0 runs a conversation, 420 ns"), "{}", figure.conditions);
+        let [time, number] = runs.since(before).figures(key, "program", 30.0, 10);
+        assert_eq!((time.key.measure.as_str(), number.key.measure.as_str()), ("program", "program, runs"));
+        assert!((time.value - 70.0).abs() < 1e-9, "{}", time.value);
+        assert!((number.value - 6.0).abs() < 1e-9, "{}", number.value);
+        assert!(time.conditions.starts_with("6.0 runs a conversation, 420 ns"), "{}", time.conditions);
+    }
+
+    #[test]
+    fn the_sum_is_of_all_runs_in_a_conversation() {
+        let fast = Runs { count: 30, nanoseconds: 30 * 50 };
+        let slow = Runs { count: 10, nanoseconds: 10 * 530 };
+        let faster_than_the_clock = Runs { count: 10, nanoseconds: 100 };
+        let programs = [(1, fast), (2, slow), (3, faster_than_the_clock)];
+        let sum = sum(key("sum"), &programs, 30.0, 10);
+        assert!((sum.value - (3.0 * 20.0 + 500.0)).abs() < 1e-9, "{}", sum.value);
+    }
+
+    fn key(measure: &str) -> Key {
+        Key { section: String::new(), measure: measure.to_owned(), services: 1, lane: String::new() }
     }
 }

@@ -21,7 +21,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, Socket, Type};
 
 use crate::bench::objects::{TCP_TARGET, UDP_TARGET};
-use crate::bench::processors::Processors;
+use crate::bench::processors::Processor;
 use crate::bench::seat::Seat;
 use crate::lab::{Cluster, Host, Namespace, Node, Pod, PodLink, Setting, write_sysctls};
 
@@ -139,12 +139,12 @@ impl Site {
         })?
     }
 
-    /// Has a client at the beginning of a route talk to a server at its end, each on a thread and a processor of its own.
-    /// `serve` has to end when `body` has.
-    pub(super) fn converse_apart<T: Send>(
+    /// Has a client at the beginning of a route talk to a server at its end, each on a thread of its own: the first on the
+    /// first processor, the second on the second. `serve` has to end when `body` has.
+    pub(super) fn converse_in_two<T: Send>(
         &self,
         route: Route,
-        processors: Processors,
+        [near, far_away]: [Processor; 2],
         serve: impl FnOnce(&Server) -> Result<()> + Send,
         body: impl FnOnce() -> Result<T> + Send,
     ) -> Result<T> {
@@ -154,13 +154,13 @@ impl Site {
             let serving = scope.spawn(|| {
                 far.run(|| {
                     self.seat.enter()?;
-                    processors.server.enter()?;
+                    far_away.enter()?;
                     serve(server)
                 })?
             });
             let outcome = client.run(|| -> Result<T> {
                 self.seat.enter()?;
-                processors.client.enter()?;
+                near.enter()?;
                 body()
             });
             let served = serving.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -185,7 +185,7 @@ impl Site {
 }
 
 impl Server {
-    fn open(namespace: &Namespace, seat: &Seat, addresses: [Ipv4Addr; 2]) -> Result<Self> {
+    pub(super) fn open(namespace: &Namespace, seat: &Seat, addresses: [Ipv4Addr; 2]) -> Result<Self> {
         namespace.run(|| {
             // Programs for sockets that receive concern servers, too.
             seat.enter()?;
