@@ -47,7 +47,7 @@ pub struct Arguments {
     /// [default: all].
     #[arg(long, value_name = "LANE,LANE")]
     lanes: Vec<String>,
-    /// Measures of the datapath part, by parts of their names, or by `=` and the whole name: `connect` is four of them,
+    /// Measures of the datapath part, by parts of their names, or by `=` and the whole name: `connect` is seven of them,
     /// `=connect` is one, and a comma with a space belongs to a name: `=connect,=connect, apart` [default: all].
     #[arg(long, value_name = "MEASURE,MEASURE")]
     measures: Vec<String>,

@@ -4,6 +4,9 @@
 //! sender, so a time is made of what conversations on one thread take and of wake-ups: on one processor the scheduler
 //! changes threads; to another it sends an interrupt, which the sender waits for on many virtual machines, and an idle one
 //! first has to come back from sleep. So plain routing takes more than on one thread, and the same cost is a smaller ratio.
+//!
+//! In turn, who was woken may run before the call that woke it returns: then a connect contains what the far end does after
+//! accepting. Whether it does is up to the scheduler, and changes with what else the machine does.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddrV4;
@@ -50,13 +53,17 @@ impl Service {
                 while answer(&mut accepted)? {}
                 Ok(())
             }
-            Self::Datagrams => loop {
-                server.wait_for_datagram()?;
-                if over.load(Ordering::Acquire) {
-                    return Ok(());
+            Self::Datagrams => {
+                // Asked after an answer, too: the last to come may have been answered with the one before, as there are
+                // two sockets.
+                while !over.load(Ordering::Acquire) {
+                    server.wait_for_datagram()?;
+                    if !over.load(Ordering::Acquire) {
+                        server.answer_datagram()?;
+                    }
                 }
-                server.answer_datagram()?;
-            },
+                Ok(())
+            }
         }
     }
 
