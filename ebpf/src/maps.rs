@@ -18,6 +18,7 @@ use shunt_abi::{
     known,
     name::capacity,
     reached::{self, ReachedValue},
+    roles,
     service::ServiceCounters,
     socket::{OriginKey, OriginValue},
     source_range::{RangeKey4, RangeKey6},
@@ -37,6 +38,11 @@ pub(crate) static CLOCK: Array<ClockReading> = Array::with_max_entries(1, 0);
 pub(crate) static KNOWN: Array<u64> = Array::with_max_entries(known::WORDS, BPF_F_MMAPABLE);
 #[map]
 pub(crate) static REACHED: Array<ReachedValue> = Array::with_max_entries(reached::ELEMENTS, 0);
+// Not mmap-able, which would take memory in small pages.
+#[map]
+pub(crate) static ROLES: Array<u64> = Array::with_max_entries(roles::WORDS, 0);
+#[map]
+pub(crate) static REACHED_HOSTS: Array<u64> = Array::with_max_entries(reached::HOSTS, 0);
 
 // Not preallocated: capacities are generous, and most nodes need a fraction.
 #[map]

@@ -25,8 +25,8 @@ use shunt_abi::{
     fragment::{FragmentKey4, FragmentKey6, FragmentValue4, FragmentValue6},
     frontend::{self, FrontendKey4, FrontendKey6, FrontendValue},
     interface::InterfaceValue,
-    known::{self, Bit, Role},
-    name,
+    known::{self, Bits, Role},
+    name, roles,
     service::ServiceCounters,
     tail::Tail,
 };
@@ -122,6 +122,9 @@ impl World {
             config.masquerade_mark = 0x4000;
             config.flags |= MASQUERADES4 | MASQUERADES6;
         });
+        for hairpin in ["169.254.20.7", "fd00:ffff::7"] {
+            world.node_address(hairpin);
+        }
         world
     }
 
@@ -162,23 +165,33 @@ impl World {
         array.set(0, config, 0).unwrap();
     }
 
-    fn know(&mut self, bit: Bit) {
-        let mut array = self.array::<u64>(name::KNOWN);
-        let word = array.get(&bit.word, 0).unwrap();
-        array.set(bit.word, word | bit.mask, 0).unwrap();
+    fn set_bits(&mut self, map: &str, index: u32, mask: u64) {
+        let mut array = self.array::<u64>(map);
+        let word = array.get(&index, 0).unwrap();
+        array.set(index, word | mask, 0).unwrap();
     }
 
     /// Marks (address, port, protocol) as perhaps a frontend or backend.
     pub(crate) fn know_socket(&mut self, role: Role, address: IpAddr, port: u16, protocol: u8) {
-        self.know(match address {
-            IpAddr::V4(address) => known::bit4(role, word(address), port.to_be(), protocol),
-            IpAddr::V6(address) => known::bit6(role, words(address), port.to_be(), protocol),
-        });
+        let Bits { word: index, mask } = match address {
+            IpAddr::V4(address) => known::bits4(role, word(address), port.to_be(), protocol),
+            IpAddr::V6(address) => known::bits6(role, words(address), port.to_be(), protocol),
+        };
+        self.set_bits(name::KNOWN, index, mask);
+        self.know_address(role, address);
+    }
+
+    fn know_address(&mut self, role: Role, address: IpAddr) {
+        let place = match address {
+            IpAddr::V4(address) => roles::place4(word(address)),
+            IpAddr::V6(address) => roles::place6(words(address)),
+        };
+        self.set_bits(name::ROLES, place.word, place.mask(role));
     }
 
     /// An address of the node itself.
     pub(crate) fn node_address(&mut self, address: &str) {
-        self.know_socket(Role::Node, address.parse().unwrap(), 0, 0);
+        self.know_address(Role::Node, address.parse().unwrap());
     }
 
     /// A new backend in all pools; its id.
@@ -245,7 +258,6 @@ impl World {
     pub(crate) fn frontend(&mut self, frontend: &str, protocol: u8, value: FrontendValue) {
         let socket: SocketAddr = frontend.parse().unwrap();
         self.know_socket(Role::Frontend, socket.ip(), socket.port(), protocol);
-        self.know_socket(Role::Frontend, socket.ip(), 0, 0);
         self.put_frontend(socket.ip(), socket.port(), protocol, value);
     }
 

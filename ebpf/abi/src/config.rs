@@ -59,19 +59,25 @@ pub struct Config {
     pub opted_out_levels: u32,
     /// Zero.
     pub pad: u32,
+    /// Not 0: more than the first of the ranges that follow is in use. (Every packet is compared with that one. What it
+    /// takes lies side by side.)
+    pub more_services4: u32,
+    /// Addresses in which one that no Service has is dropped, IPv4; unused ones are [`Range4::NONE`].
+    pub services4: [Range4; RANGES],
+    /// As `more_services4`, of IPv6.
+    pub more_services6: u32,
+    /// Addresses in which one that no Service has is dropped, IPv6; unused ones are [`Range6::NONE`].
+    pub services6: [Range6; RANGES],
     /// Sources that are local pods ([`PODS_BY_RANGE`]), IPv4; unused ones are [`Range4::NONE`].
     pub pods4: [Range4; RANGES],
-    /// Addresses in which one that no Service has is dropped, IPv4.
-    pub services4: [Range4; RANGES],
     /// Sources that are local pods, IPv6; unused ones are [`Range6::NONE`].
     pub pods6: [Range6; RANGES],
-    /// Addresses in which one that no Service has is dropped, IPv6.
-    pub services6: [Range6; RANGES],
 }
 
-assert_layout!(Config, size 688,
+assert_layout!(Config, size 696,
     flags @ 0, masquerade_mark @ 4, host_netns_cookie @ 8, hash_seed @ 16, hairpin4 @ 20, hairpin6 @ 24,
-    opted_out_levels @ 40, pad @ 44, pods4 @ 48, services4 @ 112, pods6 @ 176, services6 @ 432,
+    opted_out_levels @ 40, pad @ 44, more_services4 @ 48, services4 @ 52, more_services6 @ 116, services6 @ 120,
+    pods4 @ 376, pods6 @ 440,
 );
 
 impl Config {
@@ -96,10 +102,12 @@ impl Default for Config {
             hairpin6: [0; 4],
             opted_out_levels: 0,
             pad: 0,
-            pods4: [Range4::NONE; RANGES],
+            more_services4: 0,
             services4: [Range4::NONE; RANGES],
-            pods6: [Range6::NONE; RANGES],
+            more_services6: 0,
             services6: [Range6::NONE; RANGES],
+            pods4: [Range4::NONE; RANGES],
+            pods6: [Range6::NONE; RANGES],
         }
     }
 }

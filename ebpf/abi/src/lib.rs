@@ -23,6 +23,7 @@ pub mod known;
 pub mod name;
 pub mod probe;
 pub mod reached;
+pub mod roles;
 pub mod service;
 pub mod socket;
 pub mod source_range;

@@ -30,6 +30,10 @@ pub const CLOCK: &str = "CLOCK";
 pub const KNOWN: &str = "KNOWN";
 /// Array of [`crate::reached::ReachedValue`].
 pub const REACHED: &str = "REACHED";
+/// Array of [`crate::reached::HOSTS`] elements of eight bytes each.
+pub const REACHED_HOSTS: &str = "REACHED_HOSTS";
+/// Array of `u64` ([`crate::roles`]).
+pub const ROLES: &str = "ROLES";
 /// Hash of [`crate::frontend::FrontendKey4`] to [`crate::frontend::FrontendValue`].
 pub const FRONTENDS4: &str = "FRONTENDS4";
 /// Hash of [`crate::frontend::FrontendKey6`] to [`crate::frontend::FrontendValue`].
@@ -74,10 +78,33 @@ pub const TAILS: &str = "TAILS";
 pub const WORK: [&str; 2] = ["WORK4", "WORK6"];
 
 /// Every map of the dataplane but [`WORK`].
-pub const MAPS: [&str; 24] = [
-    CONFIG, CLOCK, KNOWN, REACHED, FRONTENDS4, FRONTENDS6, POOL, BACKENDS, FLOWS4, FLOWS6, OPENING4,
-    OPENING6, AFFINITY4, AFFINITY6, RANGES4, RANGES6, FRAGMENTS4, FRAGMENTS6, INTERFACES, ORIGINS, OPTED_OUT,
-    COUNTERS, SERVICES, TAILS,
+pub const MAPS: [&str; 26] = [
+    CONFIG,
+    CLOCK,
+    KNOWN,
+    REACHED,
+    REACHED_HOSTS,
+    ROLES,
+    FRONTENDS4,
+    FRONTENDS6,
+    POOL,
+    BACKENDS,
+    FLOWS4,
+    FLOWS6,
+    OPENING4,
+    OPENING6,
+    AFFINITY4,
+    AFFINITY6,
+    RANGES4,
+    RANGES6,
+    FRAGMENTS4,
+    FRAGMENTS6,
+    INTERFACES,
+    ORIGINS,
+    OPTED_OUT,
+    COUNTERS,
+    SERVICES,
+    TAILS,
 ];
 
 /// Capacities unless the agent says otherwise.

@@ -1,5 +1,6 @@
 //! What differs between IPv4 and IPv6: header formats, key types and maps. All else is written once, over [`Family`].
 
+mod bitmaps;
 #[macro_use]
 mod storage;
 mod v4;
@@ -9,18 +10,19 @@ use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray};
 use shunt_abi::{
     affinity::AffinityValue,
     config::Config,
-    flow::{HAIRPIN, HOST_CLIENT},
     frontend::FrontendValue,
-    known::{Bit, Role},
-    reached::{ReachedValue, element},
+    known::{Bits, Role},
+    roles::Place,
 };
 
+pub(crate) use bitmaps::{
+    Roles, from_reached, from_reached_by_node, is_reached, known, reach, to_frontend, to_reached,
+};
 pub(crate) use v4::V4;
 pub(crate) use v6::V6;
 
 use crate::{
     flow::Work,
-    maps::{KNOWN, REACHED},
     packet::{Fault, Packet, Side, Skb, Tuple, quoted::QuotedHeader},
 };
 
@@ -28,6 +30,7 @@ use crate::{
 pub(crate) trait Family: Copy + 'static {
     /// An address in network order.
     type Address: Copy + PartialEq + 'static;
+    type Header: Header<Self::Address>;
     type FlowKey: Copy + 'static;
     type FlowValue: FlowValue<Self::Address> + Copy + 'static;
     type AffinityKey: 'static;
@@ -41,9 +44,10 @@ pub(crate) trait Family: Copy + 'static {
     /// Protocol number of the family's ICMP.
     const ICMP: u8;
 
-    /// Reads the headers of the packet whose IP header is at `network`. `None`: not a packet for us (malformed, or
-    /// cut off within its headers).
-    fn parse(skb: Skb, network: u32) -> Option<Packet<Self>>;
+    /// The IP header at `network`. `None`: not a packet for us (malformed, or cut off within its headers).
+    fn header(skb: Skb, network: u32) -> Option<Self::Header>;
+    /// Reads the rest of the headers of the packet. `None` as above.
+    fn parse(skb: Skb, network: u32, header: &Self::Header) -> Option<Packet<Self>>;
     /// Where the IP packet ends.
     fn end(skb: Skb, packet: &Packet<Self>) -> Option<u32>;
     /// What was read of a packet, after its address was replaced.
@@ -75,7 +79,8 @@ pub(crate) trait Family: Copy + 'static {
         address: Self::Address,
     ) -> Result<u32, Fault>;
 
-    fn bit(role: Role, address: Self::Address, port: u16, protocol: u8) -> Bit;
+    fn bits(role: Role, address: Self::Address, port: u16, protocol: u8) -> Bits;
+    fn place(address: Self::Address) -> Place;
     fn flow_hash(tuple: &Tuple<Self>, service: u32, seed: u32) -> u32;
     fn flow_key(tuple: &Tuple<Self>, direction: u8) -> Self::FlowKey;
     /// Key of the other half of a flow.
@@ -101,6 +106,14 @@ pub(crate) trait Family: Copy + 'static {
     fn affinity() -> &'static LruHashMap<Self::AffinityKey, AffinityValue>;
     fn work() -> &'static PerCpuArray<Work<Self>>;
     fn fragments() -> &'static LruHashMap<Self::FragmentKey, Self::FragmentValue>;
+}
+
+/// What tells of most packets that they are none of ours.
+pub(crate) trait Header<A> {
+    fn source(&self) -> A;
+    fn destination(&self) -> A;
+    /// Whether it may be an ICMP message.
+    fn may_be_icmp(&self) -> bool;
 }
 
 /// A half of a flow about to be stored.
@@ -237,72 +250,6 @@ macro_rules! values {
 
 values!(u32, shunt_abi::flow::FlowValue4, shunt_abi::fragment::FragmentValue4);
 values!([u32; 4], shunt_abi::flow::FlowValue6, shunt_abi::fragment::FragmentValue6);
-
-/// Whether an address and port (network order) may be in a role.
-#[inline]
-pub(crate) fn known<F: Family>(role: Role, address: F::Address, port: u16, protocol: u8) -> bool {
-    let bit = F::bit(role, address, port, protocol);
-    KNOWN.get(bit.word).is_some_and(|element| bit.is_in(*element))
-}
-
-/// Whether the packet may be to a frontend.
-#[inline]
-pub(crate) fn to_frontend<F: Family>(tuple: &Tuple<F>) -> bool {
-    known::<F>(Role::Frontend, tuple.destination, tuple.destination_port, tuple.protocol)
-}
-
-/// Whether the packet may be to an address that some frontend has.
-#[inline]
-pub(crate) fn to_frontend_address<F: Family>(tuple: &Tuple<F>) -> bool {
-    known::<F>(Role::Frontend, tuple.destination, 0, 0)
-}
-
-/// Whether the packet may be to a backend that other clients than this node have flows to.
-#[inline]
-pub(crate) fn to_reached<F: Family>(tuple: &Tuple<F>) -> bool {
-    reached::<F>(tuple.destination, tuple.destination_port, tuple.protocol)
-        .is_some_and(|reached| reached.by_others != 0)
-}
-
-/// Whether the packet may be from a backend that anybody has flows to.
-#[inline]
-pub(crate) fn from_reached<F: Family>(tuple: &Tuple<F>) -> bool {
-    reached::<F>(tuple.source, tuple.source_port, tuple.protocol)
-        .is_some_and(|reached| reached.by_others | reached.by_node != 0)
-}
-
-/// Whether the packet may be from a backend that this node, or the backend itself, has flows to.
-#[inline]
-pub(crate) fn from_reached_by_node<F: Family>(tuple: &Tuple<F>) -> bool {
-    reached::<F>(tuple.source, tuple.source_port, tuple.protocol).is_some_and(|reached| reached.by_node != 0)
-}
-
-#[inline]
-fn reached<F: Family>(address: F::Address, port: u16, protocol: u8) -> Option<&'static ReachedValue> {
-    REACHED.get(element(F::bit(Role::Backend, address, port, protocol)))
-}
-
-/// Has packets of the flow's backend looked up among the flows from now on. To be called before the flow is stored.
-#[inline]
-pub(crate) fn reach<F: Family>(flow: &F::FlowValue, protocol: u8) {
-    let place = element(F::bit(Role::Backend, flow.address(), flow.port(), protocol));
-    let Some(reached) = REACHED.get_ptr_mut(place) else { return };
-    let by_node = flow.flags() & (HAIRPIN | HOST_CLIENT) != 0;
-    // SAFETY: the pointer comes from a map look-up. The fields are bytes of their own, into which all write the same.
-    unsafe {
-        if by_node {
-            (*reached).by_node = 1;
-        } else {
-            (*reached).by_others = 1;
-        }
-    }
-}
-
-/// Whether the packet may be to this node itself.
-#[inline]
-pub(crate) fn to_node<F: Family>(tuple: &Tuple<F>) -> bool {
-    known::<F>(Role::Node, tuple.destination, 0, 0)
-}
 
 /// The last steps of a hash (MurmurHash3): every bit of the input in every bit of the result.
 #[inline]

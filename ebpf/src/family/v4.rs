@@ -7,7 +7,8 @@ use shunt_abi::{
     flow::{FlowKey4, FlowValue4},
     fragment::{FragmentKey4, FragmentValue4},
     frontend::{FrontendKey4, FrontendValue},
-    known::{self, Bit, Role},
+    known::{self, Bits, Role},
+    roles::{self, Place},
     source_range::SERVICE_BITS,
 };
 
@@ -27,7 +28,7 @@ pub(crate) struct V4;
 /// The header without options.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Header {
+pub(crate) struct Header {
     version_length: u8,
     service: u8,
     total: u16,
@@ -86,8 +87,26 @@ fn in_any(ranges: &[Range4], address: u32) -> bool {
     false
 }
 
+impl super::Header<u32> for Header {
+    #[inline]
+    fn source(&self) -> u32 {
+        self.source
+    }
+
+    #[inline]
+    fn destination(&self) -> u32 {
+        self.destination
+    }
+
+    #[inline]
+    fn may_be_icmp(&self) -> bool {
+        self.protocol == V4::ICMP
+    }
+}
+
 impl Family for V4 {
     type Address = u32;
+    type Header = Header;
     storage!(
         FlowKey4,
         FlowValue4,
@@ -107,9 +126,14 @@ impl Family for V4 {
 
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "the hot path keeps what it reads in registers")]
-    fn parse(skb: Skb, network: u32) -> Option<Packet<Self>> {
+    fn header(skb: Skb, network: u32) -> Option<Header> {
         skb.reach(network + REACH);
-        let header: Header = skb.header(network)?;
+        skb.header(network)
+    }
+
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the hot path keeps what it reads in registers")]
+    fn parse(skb: Skb, network: u32, header: &Header) -> Option<Packet<Self>> {
         let transport_offset = transport_offset(skb, network, header.version_length)?;
         let position = position(header.fragment);
         let ports =
@@ -217,8 +241,13 @@ impl Family for V4 {
     }
 
     #[inline]
-    fn bit(role: Role, address: u32, port: u16, protocol: u8) -> Bit {
-        known::bit4(role, address, port, protocol)
+    fn bits(role: Role, address: u32, port: u16, protocol: u8) -> Bits {
+        known::bits4(role, address, port, protocol)
+    }
+
+    #[inline]
+    fn place(address: u32) -> Place {
+        roles::place4(address)
     }
 
     #[inline]
@@ -263,7 +292,8 @@ impl Family for V4 {
 
     #[inline]
     fn is_service_address(config: &Config, address: u32) -> bool {
-        in_any(&config.services4, address)
+        let [first, others @ ..] = &config.services4;
+        address & first.mask == first.network || (config.more_services4 != 0 && in_any(others, address))
     }
 
     #[inline]

@@ -7,7 +7,8 @@ use shunt_abi::{
     flow::{FlowKey6, FlowValue6},
     fragment::{FragmentKey6, FragmentValue6},
     frontend::{FrontendKey6, FrontendValue},
-    known::{self, Bit, Role},
+    known::{self, Bits, Role},
+    roles::{self, Place},
     source_range::SERVICE_BITS,
 };
 
@@ -27,7 +28,7 @@ pub(crate) struct V6;
 /// The fixed header.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Header {
+pub(crate) struct Header {
     version_class_flow: u32,
     payload: u16,
     next: u8,
@@ -145,8 +146,26 @@ fn wide(high: u32, low: u32) -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
 
+impl super::Header<[u32; 4]> for Header {
+    #[inline]
+    fn source(&self) -> [u32; 4] {
+        self.source
+    }
+
+    #[inline]
+    fn destination(&self) -> [u32; 4] {
+        self.destination
+    }
+
+    #[inline]
+    fn may_be_icmp(&self) -> bool {
+        self.next == V6::ICMP || is_extension(self.next)
+    }
+}
+
 impl Family for V6 {
     type Address = [u32; 4];
+    type Header = Header;
     storage!(
         FlowKey6,
         FlowValue6,
@@ -166,9 +185,14 @@ impl Family for V6 {
 
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "the hot path keeps what it reads in registers")]
-    fn parse(skb: Skb, network: u32) -> Option<Packet<Self>> {
+    fn header(skb: Skb, network: u32) -> Option<Header> {
         skb.reach(network + REACH);
-        let header: Header = skb.header(network)?;
+        skb.header(network)
+    }
+
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the hot path keeps what it reads in registers")]
+    fn parse(skb: Skb, network: u32, header: &Header) -> Option<Packet<Self>> {
         let mut chain = Chain {
             protocol: header.next,
             transport: network + HEADER,
@@ -273,8 +297,13 @@ impl Family for V6 {
     }
 
     #[inline]
-    fn bit(role: Role, address: [u32; 4], port: u16, protocol: u8) -> Bit {
-        known::bit6(role, address, port, protocol)
+    fn bits(role: Role, address: [u32; 4], port: u16, protocol: u8) -> Bits {
+        known::bits6(role, address, port, protocol)
+    }
+
+    #[inline]
+    fn place(address: [u32; 4]) -> Place {
+        roles::place6(address)
     }
 
     #[inline]
@@ -325,7 +354,8 @@ impl Family for V6 {
 
     #[inline]
     fn is_service_address(config: &Config, address: [u32; 4]) -> bool {
-        in_any(&config.services6, &address)
+        let [first, others @ ..] = &config.services6;
+        in_range(first, &address) || (config.more_services6 != 0 && in_any(others, &address))
     }
 
     #[inline]

@@ -1,17 +1,16 @@
 //! Packets that leave this host by an interface.
 
 use aya_ebpf::bindings::tcx_action_base::TCX_NEXT;
-use shunt_abi::tail::Tail;
+use shunt_abi::{known::Role, tail::Tail};
 
 use super::{
     continue_in,
-    ingress::{ethertype, is_unusual, parse},
+    ingress::{ethertype, glance, is_to_service_address, is_unusual},
     reverse,
 };
 use crate::{
-    family::{self, Family, V4, V6},
+    family::{self, Family, Header as _, Roles, V4, V6},
     flow::{self, Hook, Work},
-    maps,
     packet::{Packet, Skb},
 };
 
@@ -25,33 +24,56 @@ pub(crate) fn run(skb: Skb) -> i32 {
 
 #[inline]
 fn handle<F: Family>(skb: Skb) -> i32 {
-    let Some(packet) = parse::<F>(skb) else { return TCX_NEXT };
-    let tuple = &packet.tuple;
-    if is_unusual(&packet) {
-        if flow::note(&packet).is_some() {
+    let Some((network, header)) = glance::<F>(skb) else { return TCX_NEXT };
+    // The addresses tell most packets that are none of ours. (A router between here and a backend may complain.)
+    let is_reply = family::is_reached::<F>(header.source()) || header.may_be_icmp();
+    if !is_reply
+        && (!is_from_host::<F>(skb, header.source()) || !may_be_to_service::<F>(header.destination()))
+    {
+        return TCX_NEXT;
+    }
+    match F::parse(skb, network, &header) {
+        Some(packet) => consider(skb, &packet),
+        None => TCX_NEXT,
+    }
+}
+
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "only a program's own body may continue in another")]
+fn consider<F: Family>(skb: Skb, packet: &Packet<F>) -> i32 {
+    if is_unusual(packet) {
+        if flow::note(packet).is_some() {
             continue_in::<F>(skb, Tail::UnusualEgress);
         }
         return TCX_NEXT;
     }
-    if family::from_reached(tuple)
-        && let Some(verdict) = reverse::to_client(skb, &packet)
+    if family::from_reached(&packet.tuple)
+        && let Some(verdict) = reverse::to_client(skb, packet)
     {
         return verdict;
     }
-    // Only what no interface brought here was sent by this host. A loopback address must not leave it: node ports on
-    // such are for socket load balancing.
-    if skb.ingress_interface() != 0 || F::is_loopback(tuple.source) {
-        return TCX_NEXT;
-    }
-    from_host(skb, &packet)
+    if is_from_host::<F>(skb, packet.tuple.source) { from_host(skb, packet) } else { TCX_NEXT }
+}
+
+/// Only what no interface brought here was sent by this host. A loopback address must not leave it: node ports on such are
+/// for socket load balancing.
+#[inline]
+fn is_from_host<F: Family>(skb: Skb, source: F::Address) -> bool {
+    skb.ingress_interface() == 0 && !F::is_loopback(source)
+}
+
+#[inline]
+fn may_be_to_service<F: Family>(destination: F::Address) -> bool {
+    Roles::of::<F>(destination).has(Role::Frontend) || is_to_service_address::<F>(destination)
 }
 
 #[inline]
 fn from_host<F: Family>(skb: Skb, packet: &Packet<F>) -> i32 {
-    if family::to_frontend(&packet.tuple) {
+    let tuple = &packet.tuple;
+    if family::to_frontend(&Roles::of::<F>(tuple.destination), tuple) {
         return flow::forward(skb, packet, Hook::HostEgress);
     }
-    if is_to_service_address(packet)
+    if is_to_service_address::<F>(tuple.destination)
         && let Some(work) = flow::note(packet)
     {
         work.hook = Hook::HostEgress;
@@ -64,12 +86,7 @@ fn from_host<F: Family>(skb: Skb, packet: &Packet<F>) -> i32 {
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "only a program's own body may continue in another")]
 pub(crate) fn to_no_frontend<F: Family>(skb: Skb, work: &Work<F>) {
-    if is_to_service_address(&work.packet) {
+    if is_to_service_address::<F>(work.packet.tuple.destination) {
         continue_in::<F>(skb, Tail::Unknown);
     }
-}
-
-#[inline]
-fn is_to_service_address<F: Family>(packet: &Packet<F>) -> bool {
-    maps::config().is_some_and(|config| F::is_service_address(config, packet.tuple.destination))
 }

@@ -14,13 +14,14 @@ use shunt_abi::{
     flow::{FORWARD, HAIRPIN, HOST_CLIENT, REVERSE},
     fragment::{DROPPED, FRESH_TICKS, LATEST},
     frontend::INSIDE_REJECT,
+    known::Role,
     tail::Tail,
 };
 
 use super::continue_in;
 use crate::{
     count,
-    family::{self, Family, First, FlowValue, FragmentValue},
+    family::{Family, First, FlowValue, FragmentValue, Roles},
     flow::{self, Work},
     packet::{Packet, Position, Side, Skb},
 };
@@ -219,7 +220,7 @@ fn replace_source<F: Family>(skb: Skb, work: &Work<F>, found: &Found<F>) -> i32 
 /// Whether nothing but Services is behind the address that the packet goes to.
 #[inline(never)]
 fn is_cluster_ip<F: Family>(work: &Work<F>) -> bool {
-    family::to_frontend_address(&work.packet.tuple)
+    Roles::of::<F>(work.packet.tuple.destination).has(Role::Frontend)
         && F::frontend(work.packet.tuple.destination, 0, 0)
             .is_some_and(|address| address.flags & INSIDE_REJECT != 0)
 }

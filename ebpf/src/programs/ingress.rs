@@ -1,12 +1,12 @@
 //! Packets that enter this host by an interface.
 
 use aya_ebpf::bindings::tcx_action_base::{TCX_DROP, TCX_NEXT};
-use shunt_abi::{address::SCTP, counter::Counter, frontend::INSIDE_REJECT, tail::Tail};
+use shunt_abi::{address::SCTP, counter::Counter, frontend::INSIDE_REJECT, known::Role, tail::Tail};
 
 use super::continue_in;
 use crate::{
     count,
-    family::{self, Family, V4, V6},
+    family::{self, Family, Header as _, Roles, V4, V6},
     flow::{self, Hook, Work},
     maps,
     packet::{Packet, Position, Skb, network_offset},
@@ -27,11 +27,12 @@ pub(super) fn ethertype(skb: Skb) -> u16 {
     skb.protocol() as u16
 }
 
-/// The headers of a packet; `None` if it is none of ours to understand.
+/// The IP header of a packet and where it is; `None` if it is none of ours to understand.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "the hot path keeps what it reads in registers")]
-pub(super) fn parse<F: Family>(skb: Skb) -> Option<Packet<F>> {
-    F::parse(skb, network_offset(skb, F::ETHERTYPE, F::VERSION)?)
+pub(super) fn glance<F: Family>(skb: Skb) -> Option<(u32, F::Header)> {
+    let network = network_offset(skb, F::ETHERTYPE, F::VERSION)?;
+    Some((network, F::header(skb, network)?))
 }
 
 /// A fragment, an ICMP message or SCTP.
@@ -42,37 +43,58 @@ pub(super) fn is_unusual<F: Family>(packet: &Packet<F>) -> bool {
 
 #[inline]
 fn handle<F: Family>(skb: Skb) -> i32 {
-    let Some(packet) = parse::<F>(skb) else { return TCX_NEXT };
+    let Some((network, header)) = glance::<F>(skb) else { return TCX_NEXT };
+    // What the destination may be tells most packets that are none of ours, ICMP messages and fragments among them,
+    // before anything else is read.
+    let roles = Roles::of::<F>(header.destination());
+    if !roles.has(Role::Frontend)
+        && !roles.has(Role::Node)
+        && !is_to_service_address::<F>(header.destination())
+        && !roles.has_reached_backend()
+    {
+        return TCX_NEXT;
+    }
+    match F::parse(skb, network, &header) {
+        Some(packet) => consider(skb, &packet, &roles),
+        None => TCX_NEXT,
+    }
+}
+
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "only a program's own body may continue in another")]
+fn consider<F: Family>(skb: Skb, packet: &Packet<F>, roles: &Roles) -> i32 {
     let tuple = &packet.tuple;
-    if is_unusual(&packet) {
-        if flow::note(&packet).is_some() {
+    if is_unusual(packet) {
+        if flow::note(packet).is_some() {
             continue_in::<F>(skb, Tail::UnusualIngress);
         }
         return TCX_NEXT;
     }
-    if family::to_frontend(tuple) {
-        return flow::forward(skb, &packet, Hook::Ingress);
+    if family::to_frontend(roles, tuple) {
+        return flow::forward(skb, packet, Hook::Ingress);
     }
-    let Some(config) = maps::config() else { return TCX_NEXT };
-    if F::is_service_address(config, tuple.destination) {
-        if let Some(work) = flow::note(&packet) {
+    if is_to_service_address::<F>(tuple.destination) {
+        if let Some(work) = flow::note(packet) {
             work.hook = Hook::Ingress;
             continue_in::<F>(skb, Tail::Unknown);
         }
         return TCX_NEXT;
     }
     // What a backend sends may be a reply to this node itself, or to the backend.
-    if family::from_reached_by_node(tuple)
-        && (tuple.destination == F::hairpin(config) || family::to_node(tuple))
-        && flow::note(&packet).is_some()
-    {
+    if roles.has(Role::Node) && family::from_reached_by_node(tuple) && flow::note(packet).is_some() {
         continue_in::<F>(skb, Tail::Return);
     }
     // What is sent to a backend itself may end a flow through a frontend.
-    if flow::stands_alone(&packet) && family::to_reached(tuple) && flow::note(&packet).is_some() {
+    if flow::stands_alone(packet) && family::to_reached(roles, tuple) && flow::note(packet).is_some() {
         continue_in::<F>(skb, Tail::Direct);
     }
     TCX_NEXT
+}
+
+/// Whether the address is in the ranges that Services get theirs from.
+#[inline]
+pub(super) fn is_to_service_address<F: Family>(destination: F::Address) -> bool {
+    maps::config().is_some_and(|config| F::is_service_address(config, destination))
 }
 
 /// Goes on with a packet that only looked as if it were to a frontend: the bitmap keeps frontends that are gone, and two
@@ -81,16 +103,14 @@ fn handle<F: Family>(skb: Skb) -> i32 {
 #[expect(clippy::inline_always, reason = "only a program's own body may continue in another")]
 pub(crate) fn to_no_frontend<F: Family>(skb: Skb, work: &Work<F>) {
     let tuple = &work.packet.tuple;
-    let Some(config) = maps::config() else { return };
-    if F::is_service_address(config, tuple.destination) {
+    if is_to_service_address::<F>(tuple.destination) {
         continue_in::<F>(skb, Tail::Unknown);
     }
-    if family::from_reached_by_node(tuple)
-        && (tuple.destination == F::hairpin(config) || family::to_node(tuple))
-    {
+    let roles = Roles::of::<F>(tuple.destination);
+    if roles.has(Role::Node) && family::from_reached_by_node(tuple) {
         continue_in::<F>(skb, Tail::Return);
     }
-    if flow::stands_alone(&work.packet) && family::to_reached(tuple) {
+    if flow::stands_alone(&work.packet) && family::to_reached(&roles, tuple) {
         continue_in::<F>(skb, Tail::Direct);
     }
 }

@@ -4,15 +4,15 @@ use aya_ebpf::bindings::tcx_action_base::TCX_NEXT;
 use shunt_abi::{
     counter::Counter,
     flow::{FORWARD, REVERSE},
+    known::Role,
     tail::Tail,
 };
 
-use super::{continue_in, fragment, icmp, reverse};
+use super::{continue_in, fragment, icmp, ingress::is_to_service_address, reverse};
 use crate::{
     count,
-    family::{self, Family},
+    family::{self, Family, Roles},
     flow::{self, Hook, Work},
-    maps,
     packet::{Position, Skb, is_beyond_checksum, rewrite_sctp_checksum},
 };
 
@@ -28,21 +28,22 @@ pub(crate) fn ingress<F: Family>(skb: Skb) -> i32 {
     if tuple.protocol == F::ICMP {
         return icmp::ingress(skb, work);
     }
-    if family::to_frontend(tuple) {
+    let roles = Roles::of::<F>(tuple.destination);
+    if family::to_frontend(&roles, tuple) {
         work.hook = Hook::Ingress;
         work.may_be_established = 1;
         continue_in::<F>(skb, Tail::Consider);
         return TCX_NEXT;
     }
-    if maps::config().is_some_and(|config| F::is_service_address(config, tuple.destination)) {
+    if is_to_service_address::<F>(tuple.destination) {
         work.hook = Hook::Ingress;
         continue_in::<F>(skb, Tail::Unknown);
         return TCX_NEXT;
     }
-    if family::from_reached_by_node(tuple) {
+    if roles.has(Role::Node) && family::from_reached_by_node(tuple) {
         continue_in::<F>(skb, Tail::Return);
     }
-    if flow::stands_alone(&work.packet) && family::to_reached(tuple) {
+    if flow::stands_alone(&work.packet) && family::to_reached(&roles, tuple) {
         continue_in::<F>(skb, Tail::Direct);
     }
     TCX_NEXT
@@ -68,7 +69,8 @@ pub(crate) fn egress<F: Family>(skb: Skb) -> i32 {
         return TCX_NEXT;
     }
     work.hook = Hook::HostEgress;
-    if family::to_frontend(&work.packet.tuple) {
+    let roles = Roles::of::<F>(work.packet.tuple.destination);
+    if family::to_frontend(&roles, &work.packet.tuple) {
         work.may_be_established = 1;
         continue_in::<F>(skb, Tail::Consider);
     } else {

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use shunt_abi::name;
 
 use super::adopt::Observed;
+use super::known::Known;
 use super::model::Model;
 use super::write::SourceRange;
 use crate::domain::IpFamily;
@@ -48,10 +49,10 @@ impl Differences {
         found
     }
 
-    /// Adds the words of the bitmap that lack a bit which was set.
-    pub(super) fn add_lost_bits(&mut self, set: &[u64], found: &[(u32, u64)]) {
-        for (_, (word, _)) in set.iter().zip(found).filter(|(set, (_, found))| *set & !found != 0) {
-            self.note(name::KNOWN, "bits missing in", word);
+    /// Adds the words of the bitmaps that lack a bit which was set.
+    pub(super) fn add_lost_bits(&mut self, set: &Known, found: &Known) {
+        for (map, word) in set.lost(found) {
+            self.note(map, "bits missing in", &word);
         }
     }
 

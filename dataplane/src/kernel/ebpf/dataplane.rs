@@ -18,6 +18,7 @@ use super::directory::Directory;
 use super::failure::{failed, full, refusal, unsupported};
 use super::flows::Patience;
 use super::inspect;
+use super::known::Known;
 use super::map::MapError;
 use super::maps::Maps;
 use super::masquerade::{Masquerade, Need, TOLD};
@@ -249,10 +250,10 @@ impl Ebpf {
         let maps = &shared.maps;
         let read = |error: MapError| failed("read what is programmed", &error);
         let observed = if std::mem::take(&mut state.pristine) {
-            state.known = vec![0; usize::try_from(maps.known.capacity()).unwrap_or(0)];
+            state.known = Known::nothing(maps);
             Observed::default()
         } else {
-            state.known = maps.known.entries().map_err(read)?.into_iter().map(|(_, word)| word).collect();
+            state.known = Known::read(maps).map_err(read)?;
             maps.observe(maps.backends.capacity(), 0).map_err(read)?
         };
         shared.know_addresses(&around.host_addresses, &mut state.known).map_err(read)?;
@@ -328,7 +329,7 @@ impl Dataplane for Ebpf {
         let read = |error| failed("read what is programmed", &error);
         let observed =
             self.shared.maps.observe(model.resources.backends.end(), model.pool_end()).map_err(read)?;
-        let known = self.shared.maps.known.entries().map_err(read)?;
+        let known = Known::read(&self.shared.maps).map_err(read)?;
         let mut differences = Differences::between(model, &observed);
         differences.add_lost_bits(&state.known, &known);
         differences.log();

@@ -4,8 +4,9 @@ use shunt_abi::known::Role;
 use shunt_abi::reached::{self, ReachedValue};
 
 use super::flows::Key;
+use super::known::{bits, place};
 use super::map::{MapError, TypedMap};
-use super::maps::{bit, destination};
+use super::maps::destination;
 use super::translation::Half;
 
 /// Which of the two maps a flow is in.
@@ -21,6 +22,7 @@ pub(super) struct FlowMaps<'a, K: Key> {
     pub(super) established: &'a TypedMap<K, K::Value>,
     pub(super) opening: &'a TypedMap<K, K::Value>,
     pub(super) reached: &'a TypedMap<u32, ReachedValue>,
+    pub(super) reached_hosts: &'a TypedMap<u32, u64>,
 }
 
 impl<K: Half> FlowMaps<'_, K> {
@@ -39,7 +41,8 @@ impl<K: Half> FlowMaps<'_, K> {
         // Or nobody would look for it.
         let (_, backend) = key.ends(value);
         let backend = destination(backend.ip(), backend.port().to_be(), key.protocol());
-        self.reached.set(&reached::element(bit(Role::Backend, backend)), &ReachedValue::ANYBODY)?;
+        self.reached.set(&reached::element(bits(Role::Backend, backend)), &ReachedValue::ANYBODY)?;
+        self.reached_hosts.set(&place(backend.address).word, &reached::ALL_HOSTS)?;
         match stage {
             Stage::Opening => self.opening.set(key, value)?,
             Stage::Established => {

@@ -12,14 +12,14 @@ use shunt_abi::config::Config;
 use shunt_abi::flow::{FlowKey4, FlowKey6, FlowValue4, FlowValue6};
 use shunt_abi::frontend::{FrontendKey4, FrontendKey6, FrontendValue};
 use shunt_abi::interface::InterfaceValue;
-use shunt_abi::known::Role;
+use shunt_abi::name;
 use shunt_abi::reached::ReachedValue;
 use shunt_abi::socket::{OriginKey, OriginValue};
 use shunt_abi::source_range::{RangeKey4, RangeKey6, SERVICE_BITS};
-use shunt_abi::{known, name};
 
 use super::adopt::Observed;
 use super::flow_maps::FlowMaps;
+use super::known::Known;
 use super::map::{CounterMap, MapError, Plain, TypedMap, open_pin};
 use super::write::{Destination, SourceRange, Step, Writes};
 
@@ -45,7 +45,9 @@ pub(super) struct Maps {
     pub(super) config: TypedMap<u32, Config>,
     pub(super) clock: TypedMap<u32, ClockReading>,
     pub(super) known: TypedMap<u32, u64>,
+    pub(super) roles: TypedMap<u32, u64>,
     pub(super) reached: TypedMap<u32, ReachedValue>,
+    pub(super) reached_hosts: TypedMap<u32, u64>,
     pub(super) frontends4: TypedMap<FrontendKey4, FrontendValue>,
     pub(super) frontends6: TypedMap<FrontendKey6, FrontendValue>,
     pub(super) pool: TypedMap<u32, u32>,
@@ -73,7 +75,9 @@ impl Maps {
             config: open(directory, name::CONFIG)?,
             clock: open(directory, name::CLOCK)?,
             known: open(directory, name::KNOWN)?,
+            roles: open(directory, name::ROLES)?,
             reached: open(directory, name::REACHED)?,
+            reached_hosts: open(directory, name::REACHED_HOSTS)?,
             frontends4: open(directory, name::FRONTENDS4)?,
             frontends6: open(directory, name::FRONTENDS6)?,
             pool: open(directory, name::POOL)?,
@@ -126,12 +130,22 @@ impl Maps {
 
     /// The flow maps of IPv4.
     pub(super) const fn flow_maps4(&self) -> FlowMaps<'_, FlowKey4> {
-        FlowMaps { established: &self.flows4, opening: &self.opening4, reached: &self.reached }
+        FlowMaps {
+            established: &self.flows4,
+            opening: &self.opening4,
+            reached: &self.reached,
+            reached_hosts: &self.reached_hosts,
+        }
     }
 
     /// The flow maps of IPv6.
     pub(super) const fn flow_maps6(&self) -> FlowMaps<'_, FlowKey6> {
-        FlowMaps { established: &self.flows6, opening: &self.opening6, reached: &self.reached }
+        FlowMaps {
+            established: &self.flows6,
+            opening: &self.opening6,
+            reached: &self.reached,
+            reached_hosts: &self.reached_hosts,
+        }
     }
 
     fn source_ranges(&self) -> Result<BTreeSet<SourceRange>, MapError> {
@@ -148,9 +162,9 @@ impl Maps {
         Ok(four.chain(six).collect())
     }
 
-    /// Carries out everything, in order. `known` is what the bitmap holds.
-    pub(super) fn write(&self, writes: &Writes, known: &mut [u64]) -> Result<(), WriteError> {
-        self.set_all_known(&writes.known, known)?;
+    /// Carries out everything, in order. `known` is what the bitmaps hold.
+    pub(super) fn write(&self, writes: &Writes, known: &mut Known) -> Result<(), WriteError> {
+        known.add(self, &writes.known)?;
         self.steps(&writes.before)?;
         // What goes makes room.
         self.frontends(writes.frontends_in_order())?;
@@ -219,36 +233,6 @@ impl Maps {
         }
     }
 
-    /// Sets the bits of a destination, once.
-    pub(super) fn set_known(
-        &self,
-        role: Role,
-        destination: Destination,
-        shadow: &mut [u64],
-    ) -> Result<(), MapError> {
-        self.set_all_known(&[(role, destination)], shadow)
-    }
-
-    /// Sets the bits of destinations, once.
-    fn set_all_known(
-        &self,
-        destinations: &[(Role, Destination)],
-        shadow: &mut [u64],
-    ) -> Result<(), MapError> {
-        let mut changed = BTreeSet::new();
-        for (role, destination) in destinations {
-            let bit = bit(*role, *destination);
-            let element = usize::try_from(bit.word).ok().and_then(|index| shadow.get_mut(index));
-            if let Some(element) = element.filter(|element| !bit.is_in(**element)) {
-                *element |= bit.mask;
-                changed.insert(bit.word);
-            }
-        }
-        let words = changed.iter().filter_map(|word| shadow.get(usize::try_from(*word).ok()?).copied());
-        let words: Vec<u64> = words.collect();
-        self.known.set_all(&Vec::from_iter(changed), &words)
-    }
-
     fn range(&self, SourceRange { service, range }: SourceRange, add: bool) -> Result<(), MapError> {
         let prefix_length = SERVICE_BITS + u32::from(range.prefix_len());
         match range.network() {
@@ -275,14 +259,6 @@ fn key(Destination { address, port, protocol }: Destination) -> Key {
     match address {
         IpAddr::V4(address) => Key::V4(FrontendKey4 { address: word(address), port, protocol, pad: 0 }),
         IpAddr::V6(address) => Key::V6(FrontendKey6 { address: words(address), port, protocol, pad: 0 }),
-    }
-}
-
-/// Where the bitmap has a destination.
-pub(super) fn bit(role: Role, Destination { address, port, protocol }: Destination) -> known::Bit {
-    match address {
-        IpAddr::V4(address) => known::bit4(role, word(address), port.to_be(), protocol),
-        IpAddr::V6(address) => known::bit6(role, words(address), port.to_be(), protocol),
     }
 }
 

@@ -40,6 +40,7 @@ mod hook;
 mod ids;
 mod inspect;
 mod interfaces;
+mod known;
 mod link;
 mod loading;
 mod map;

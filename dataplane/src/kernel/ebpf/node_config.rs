@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
@@ -20,6 +20,8 @@ use crate::kernel::probe::ConnectProbeProgram;
 const HAIRPIN4: Ipv4Addr = Ipv4Addr::new(169, 254, 83, 85);
 /// The same; a unique local address, because link-local ones mean nothing without an interface.
 const HAIRPIN6: Ipv6Addr = Ipv6Addr::new(0xfd83, 0x6875, 0x6e74, 0, 0, 0, 0, 1);
+/// Both.
+pub(super) const HAIRPINS: [IpAddr; 2] = [IpAddr::V4(HAIRPIN4), IpAddr::V6(HAIRPIN6)];
 
 /// The configuration; `old` is what the map holds: seed and adoption are kept if they were ever set. `cookie` is that of
 /// the host's network namespace, 0 if it is not known.
@@ -56,6 +58,8 @@ pub(super) fn build(
             );
         }
     }
+    built.more_services4 = u32::from(built.services4.get(1) != Some(&Range4::NONE));
+    built.more_services6 = u32::from(built.services6.get(1) != Some(&Range6::NONE));
     Ok(built)
 }
 
@@ -194,6 +198,7 @@ mod tests {
         assert_eq!(built.pods6[0].mask[..2], [u32::MAX, u32::MAX]);
         assert_eq!(built.services4[0].network.to_ne_bytes(), [172, 30, 0, 0]);
         assert_eq!(built.services6[0], Range6::NONE);
+        assert_eq!((built.more_services4, built.more_services6), (0, 0));
         assert_eq!(built.host_netns_cookie, 7);
         let expected = config::PODS_BY_RANGE | config::SOCKETS_HOST_ONLY | config::ADOPT_MIDSTREAM;
         assert_eq!(built.flags, expected);
@@ -248,5 +253,6 @@ mod tests {
         let many = scattered(9).into_iter().collect();
         let built = build(&settings(LocalDetector::None), &many, &Config::default(), 7).unwrap();
         assert_eq!(built.services4[7].network.to_ne_bytes(), [10, 14, 0, 0]);
+        assert_eq!((built.more_services4, built.more_services6), (1, 0));
     }
 }

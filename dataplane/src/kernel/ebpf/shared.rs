@@ -11,9 +11,11 @@ use shunt_abi::known::Role;
 use tokio::sync::Notify;
 
 use super::attachments::Attachments;
+use super::known::Known;
 use super::maps::Maps;
 use super::masquerade::{Masquerade, Signals};
 use super::model::Model;
+use super::node_config::HAIRPINS;
 use super::words;
 use super::worker::{Tally, unpoisoned};
 use super::write::Destination;
@@ -43,8 +45,8 @@ pub(super) struct Shared {
 pub(super) struct State {
     /// `None` while nobody knows.
     pub(super) model: Option<Model>,
-    /// The bitmap of what may be a frontend or a backend.
-    pub(super) known: Vec<u64>,
+    /// The bitmaps of what may be a frontend or a backend.
+    pub(super) known: Known,
     /// The maps were just made, and nothing was written to them.
     pub(super) pristine: bool,
 }
@@ -126,15 +128,15 @@ impl Shared {
         unpoisoned(self.not_found.lock()).clone()
     }
 
-    /// Notes the addresses of this node in the bitmap.
+    /// Notes the addresses of this node in the bitmap, and those that stand for a pod itself: replies go to both.
     pub(super) fn know_addresses(
         &self,
         addresses: &BTreeSet<IpAddr>,
-        known: &mut [u64],
+        known: &mut Known,
     ) -> Result<(), super::map::MapError> {
-        addresses
-            .iter()
-            .try_for_each(|address| self.maps.set_known(Role::Node, Destination::whole(*address), known))
+        let addresses = addresses.iter().copied().chain(HAIRPINS);
+        let node = addresses.map(|address| (Role::Node, Destination::whole(address)));
+        known.add(&self.maps, &Vec::from_iter(node))
     }
 
     /// Links, filters and the masquerade rule that are not there any more.

@@ -30,7 +30,7 @@ impl Destination {
     }
 
     /// Whether it is a whole address.
-    const fn is_whole(&self) -> bool {
+    pub(super) const fn is_whole(&self) -> bool {
         self.port == 0 && self.protocol == 0
     }
 }
@@ -101,8 +101,7 @@ pub(super) struct Writes {
 impl Writes {
     /// Notes that packets to the destination, and others to its address, have to be looked at.
     pub(super) fn know_frontend(&mut self, destination: Destination) {
-        let both = [destination, Destination::whole(destination.address)];
-        self.known.extend(both.map(|destination| (Role::Frontend, destination)));
+        self.known.push((Role::Frontend, destination));
     }
 
     /// Notes that packets from and to the endpoint have to be looked at.

@@ -13,7 +13,7 @@ use shunt_abi::reached::{self, ReachedValue};
 
 use super::sys::{MapKind, create_map};
 use super::*;
-use crate::kernel::ebpf::maps::bit;
+use crate::kernel::ebpf::known::{bits, place};
 use crate::kernel::ebpf::model::Capacities;
 use crate::kernel::ebpf::model::samples::{destination as at, frontend, spec};
 use crate::kernel::ebpf::programs::Programs;
@@ -187,12 +187,14 @@ fn maps_of_other_layouts_are_read_field_by_field_and_what_cannot_be_read_is_left
             pad: 0,
         };
         assert_eq!(maps.flows4.get(&forward()).unwrap(), Some(expected));
-        let backend = reached::element(bit(Role::Backend, at("10.0.0.2", 8080)));
+        let backend = reached::element(bits(Role::Backend, at("10.0.0.2", 8080)));
         assert_eq!(
             maps.reached.get(&backend).unwrap(),
             Some(ReachedValue::ANYBODY),
             "or replies are not looked up"
         );
+        let host = place("10.0.0.2".parse().unwrap()).word;
+        assert_eq!(maps.reached_hosts.get(&host).unwrap(), Some(reached::ALL_HOSTS), "nor these");
         assert!(maps.flows6.entries().unwrap().is_empty(), "keys with an unknown part cannot be read");
         let client = AffinityKey4 { client: word(CLIENT.into()), service: place.service };
         let had =
