@@ -46,8 +46,9 @@ pub(crate) trait Family: Copy + 'static {
 
     /// The IP header at `network`. `None`: not a packet for us (malformed, or cut off within its headers).
     fn header(skb: Skb, network: u32) -> Option<Self::Header>;
-    /// Reads the rest of the headers of the packet. `None` as above.
-    fn parse(skb: Skb, network: u32, header: &Self::Header) -> Option<Packet<Self>>;
+    /// Reads the headers of a packet that has an IP header. `None` as above. (Header and all are read again: kept for
+    /// that, most of an IPv6 header would be on the stack.)
+    fn parse(skb: Skb, network: u32) -> Option<Packet<Self>>;
     /// Where the IP packet ends.
     fn end(skb: Skb, packet: &Packet<Self>) -> Option<u32>;
     /// What was read of a packet, after its address was replaced.

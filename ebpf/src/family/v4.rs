@@ -133,7 +133,8 @@ impl Family for V4 {
 
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "the hot path keeps what it reads in registers")]
-    fn parse(skb: Skb, network: u32, header: &Header) -> Option<Packet<Self>> {
+    fn parse(skb: Skb, network: u32) -> Option<Packet<Self>> {
+        let header: Header = skb.header(network)?;
         let transport_offset = transport_offset(skb, network, header.version_length)?;
         let position = position(header.fragment);
         let ports =

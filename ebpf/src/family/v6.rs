@@ -192,7 +192,8 @@ impl Family for V6 {
 
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "the hot path keeps what it reads in registers")]
-    fn parse(skb: Skb, network: u32, header: &Header) -> Option<Packet<Self>> {
+    fn parse(skb: Skb, network: u32) -> Option<Packet<Self>> {
+        let header: Header = skb.header(network)?;
         let mut chain = Chain {
             protocol: header.next,
             transport: network + HEADER,

@@ -32,7 +32,7 @@ fn handle<F: Family>(skb: Skb) -> i32 {
     {
         return TCX_NEXT;
     }
-    match F::parse(skb, network, &header) {
+    match F::parse(skb, network) {
         Some(packet) => consider(skb, &packet),
         None => TCX_NEXT,
     }
