@@ -282,10 +282,15 @@ impl Ebpf {
 
     /// Copies what flows and clients of earlier agents hold.
     fn carry(&self) -> Carried {
-        let state = self.shared.state();
+        let mut state = self.shared.state();
         let Some(model) = &state.model else { return Carried::default() };
         let carried = self.earlier.iter().map(|earlier| earlier.carry(model, &self.shared.maps));
-        carried.fold(Carried::default(), Carried::plus)
+        let carried = carried.fold(Carried::default(), Carried::plus);
+        match Known::read(&self.shared.maps) {
+            Ok(known) => state.known = known,
+            Err(error) => tracing::warn!("reading what backends of earlier flows are: {error}"),
+        }
+        carried
     }
 }
 

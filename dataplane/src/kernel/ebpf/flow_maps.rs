@@ -23,10 +23,11 @@ pub(super) struct FlowMaps<'a, K: Key> {
     pub(super) opening: &'a TypedMap<K, K::Value>,
     pub(super) reached: &'a TypedMap<u32, ReachedValue>,
     pub(super) reached_hosts: &'a TypedMap<u32, u64>,
+    pub(super) roles: &'a TypedMap<u32, u64>,
 }
 
 impl<K: Half> FlowMaps<'_, K> {
-    /// Takes in one half of a flow, unless what is known of it is newer; whether it was taken in.
+    /// Takes in one half of a flow (nobody else may write the roles of addresses meanwhile), unless what is known of it is newer; whether it was taken in.
     pub(super) fn take(&self, stage: Stage, key: &K, value: &K::Value) -> Result<bool, MapError> {
         let (_, seen) = K::state(value);
         let known = match (self.established.get(key)?, stage) {
@@ -42,7 +43,11 @@ impl<K: Half> FlowMaps<'_, K> {
         let (_, backend) = key.ends(value);
         let backend = destination(backend.ip(), backend.port().to_be(), key.protocol());
         self.reached.set(&reached::element(bits(Role::Backend, backend)), &ReachedValue::ANYBODY)?;
-        self.reached_hosts.set(&place(backend.address).word, &reached::ALL_HOSTS)?;
+        let host = place(backend.address);
+        self.reached_hosts.set(&host.word, &reached::ALL_HOSTS)?;
+        // The plan may have no such backend any more.
+        let roles = self.roles.get(&host.word)?.unwrap_or_default();
+        self.roles.set(&host.word, &(roles | host.mask(Role::Backend)))?;
         match stage {
             Stage::Opening => self.opening.set(key, value)?,
             Stage::Established => {

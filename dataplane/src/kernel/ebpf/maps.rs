@@ -135,6 +135,7 @@ impl Maps {
             opening: &self.opening4,
             reached: &self.reached,
             reached_hosts: &self.reached_hosts,
+            roles: &self.roles,
         }
     }
 
@@ -145,6 +146,7 @@ impl Maps {
             opening: &self.opening6,
             reached: &self.reached,
             reached_hosts: &self.reached_hosts,
+            roles: &self.roles,
         }
     }
 

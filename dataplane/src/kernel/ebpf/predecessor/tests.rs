@@ -13,7 +13,7 @@ use shunt_abi::reached::{self, ReachedValue};
 
 use super::sys::{MapKind, create_map};
 use super::*;
-use crate::kernel::ebpf::known::{bits, place};
+use crate::kernel::ebpf::known::{self, bits};
 use crate::kernel::ebpf::model::Capacities;
 use crate::kernel::ebpf::model::samples::{destination as at, frontend, spec};
 use crate::kernel::ebpf::programs::Programs;
@@ -193,8 +193,9 @@ fn maps_of_other_layouts_are_read_field_by_field_and_what_cannot_be_read_is_left
             Some(ReachedValue::ANYBODY),
             "or replies are not looked up"
         );
-        let host = place("10.0.0.2".parse().unwrap()).word;
-        assert_eq!(maps.reached_hosts.get(&host).unwrap(), Some(reached::ALL_HOSTS), "nor these");
+        let host = known::place("10.0.0.2".parse().unwrap());
+        assert_eq!(maps.reached_hosts.get(&host.word).unwrap(), Some(reached::ALL_HOSTS), "nor these");
+        assert!(host.is_in(Role::Backend, maps.roles.get(&host.word).unwrap().unwrap()), "nor requests");
         assert!(maps.flows6.entries().unwrap().is_empty(), "keys with an unknown part cannot be read");
         let client = AffinityKey4 { client: word(CLIENT.into()), service: place.service };
         let had =
