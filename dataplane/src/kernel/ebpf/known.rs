@@ -109,7 +109,7 @@ mod tests {
         let of =
             |ports: &[u64], addresses: &[u64]| Known { ports: ports.into(), addresses: addresses.into() };
         let (set, found) = (of(&[0, 3, 1], &[4, 5]), of(&[8, 2, 1], &[4, 1]));
-        assert_eq!(Vec::from_iter(set.lost(&found)), [(name::KNOWN, 1), (name::ROLES, 1)]);
+        assert_eq!(set.lost(&found).collect::<Vec<_>>(), [(name::KNOWN, 1), (name::ROLES, 1)]);
         assert_eq!(set.lost(&set).count(), 0);
     }
 }

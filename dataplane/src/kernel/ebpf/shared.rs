@@ -136,7 +136,7 @@ impl Shared {
     ) -> Result<(), super::map::MapError> {
         let addresses = addresses.iter().copied().chain(HAIRPINS);
         let node = addresses.map(|address| (Role::Node, Destination::whole(address)));
-        known.add(&self.maps, &Vec::from_iter(node))
+        known.add(&self.maps, &node.collect::<Vec<_>>())
     }
 
     /// Links, filters and the masquerade rule that are not there any more.
