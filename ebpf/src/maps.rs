@@ -20,7 +20,7 @@ use shunt_abi::{
     reached::{self, ReachedValue},
     roles,
     service::ServiceCounters,
-    socket::{OriginKey, OriginValue},
+    socket::{OriginKey, OriginValue, PeerValue},
     source_range::{RangeKey4, RangeKey6},
     tail,
 };
@@ -93,6 +93,8 @@ pub(crate) static INTERFACES: HashMap<u32, InterfaceValue> =
 #[map]
 pub(crate) static ORIGINS: LruHashMap<OriginKey, OriginValue> =
     LruHashMap::with_max_entries(capacity::ORIGINS, 0);
+#[map]
+pub(crate) static PEERS: Array<PeerValue> = Array::with_max_entries(capacity::PEERS, 0);
 #[map]
 pub(crate) static OPTED_OUT: HashMap<u64, u32> =
     HashMap::with_max_entries(capacity::OPTED_OUT, BPF_F_NO_PREALLOC);

@@ -102,6 +102,9 @@ impl World {
         let mut loader = EbpfLoader::new();
         for (map, capacity) in capacities {
             loader.map_max_entries(map, *capacity);
+            if *map == name::PEERS {
+                loader.override_global(name::PEERS_ELEMENTS, capacity, true);
+            }
         }
         let mut world = Self {
             bpf: loader.load(&object()).expect("needs root"),

@@ -1,5 +1,5 @@
-//! Names and default capacities of programs and maps. The agent may create every hash map, and the pool, backend and
-//! service arrays, with another capacity.
+//! Names and default capacities of programs and maps. The agent may create every hash map, and the pool, backend,
+//! service and peer arrays, with another capacity.
 
 /// tc ingress of every host-side interface.
 pub const INGRESS_PROGRAM: &str = "shunt_ingress";
@@ -66,6 +66,10 @@ pub const FRAGMENTS6: &str = "FRAGMENTS6";
 pub const INTERFACES: &str = "INTERFACES";
 /// LRU hash of [`crate::socket::OriginKey`] to [`crate::socket::OriginValue`].
 pub const ORIGINS: &str = "ORIGINS";
+/// Array of [`crate::socket::PeerValue`], by the socket's cookie; [`PEERS_ELEMENTS`] says how many.
+pub const PEERS: &str = "PEERS";
+/// The socket programs' constant (`u32`) for the number of elements of [`PEERS`], a power of two.
+pub const PEERS_ELEMENTS: &str = "PEERS_ELEMENTS";
 /// Hash of cgroup id (`u64`) to 1 (`u32`): processes in it, or below, whose sockets are left alone.
 pub const OPTED_OUT: &str = "OPTED_OUT";
 /// Per-CPU array of `u64`, indexed by [`crate::counter::Counter`].
@@ -78,7 +82,7 @@ pub const TAILS: &str = "TAILS";
 pub const WORK: [&str; 2] = ["WORK4", "WORK6"];
 
 /// Every map of the dataplane but [`WORK`].
-pub const MAPS: [&str; 26] = [
+pub const MAPS: [&str; 27] = [
     CONFIG,
     CLOCK,
     KNOWN,
@@ -101,6 +105,7 @@ pub const MAPS: [&str; 26] = [
     FRAGMENTS6,
     INTERFACES,
     ORIGINS,
+    PEERS,
     OPTED_OUT,
     COUNTERS,
     SERVICES,
@@ -127,8 +132,10 @@ pub mod capacity {
     pub const FRAGMENTS: u32 = 8_192;
     /// Interfaces.
     pub const INTERFACES: u32 = 4_096;
-    /// Sockets whose peer is a backend.
-    pub const ORIGINS: u32 = 1 << 17;
+    /// Peers of sockets that are not connected, or were connected to others before.
+    pub const ORIGINS: u32 = 1 << 16;
+    /// Connected sockets whose peer is a backend.
+    pub const PEERS: u32 = 1 << 16;
     /// Cgroups whose sockets are left alone.
     pub const OPTED_OUT: u32 = 4_096;
     /// Service ports.

@@ -13,7 +13,7 @@ use crate::{
     interface::InterfaceValue,
     reached::ReachedValue,
     service::ServiceCounters,
-    socket::{OriginKey, OriginValue},
+    socket::{OriginKey, OriginValue, PeerValue},
     source_range::{RangeKey4, RangeKey6},
 };
 
@@ -55,6 +55,7 @@ pub const DESCRIPTIONS: &[&str] = &[
     InterfaceValue::DESCRIPTION,
     OriginKey::DESCRIPTION,
     OriginValue::DESCRIPTION,
+    PeerValue::DESCRIPTION,
     RangeKey4::DESCRIPTION,
     RangeKey6::DESCRIPTION,
     ReachedValue::DESCRIPTION,

@@ -14,7 +14,7 @@ use shunt_abi::frontend::{FrontendKey4, FrontendKey6, FrontendValue};
 use shunt_abi::interface::InterfaceValue;
 use shunt_abi::name;
 use shunt_abi::reached::ReachedValue;
-use shunt_abi::socket::{OriginKey, OriginValue};
+use shunt_abi::socket::{OriginKey, OriginValue, PeerValue};
 use shunt_abi::source_range::{RangeKey4, RangeKey6, SERVICE_BITS};
 
 use super::adopt::Observed;
@@ -60,6 +60,7 @@ pub(super) struct Maps {
     ranges6: TypedMap<RangeKey6, u32>,
     pub(super) interfaces: TypedMap<u32, InterfaceValue>,
     pub(super) origins: TypedMap<OriginKey, OriginValue>,
+    pub(super) peers: TypedMap<u32, PeerValue>,
     pub(super) opted_out: TypedMap<u64, u32>,
     pub(super) counters: CounterMap,
     /// Traffic of Service ports, where it is counted.
@@ -90,6 +91,7 @@ impl Maps {
             ranges6: open(directory, name::RANGES6)?,
             interfaces: open(directory, name::INTERFACES)?,
             origins: open(directory, name::ORIGINS)?,
+            peers: open(directory, name::PEERS)?,
             opted_out: open(directory, name::OPTED_OUT)?,
             counters: open_counters(directory, name::COUNTERS)?,
             services: None,
@@ -147,6 +149,16 @@ impl Maps {
             reached: &self.reached,
             reached_hosts: &self.reached_hosts,
             roles: &self.roles,
+        }
+    }
+
+    /// The frontend that a socket's backend stands for, as the programs find it.
+    pub(super) fn origin(&self, key: &OriginKey) -> Result<Option<OriginValue>, MapError> {
+        let place = PeerValue::index(key.cookie, self.peers.capacity());
+        let peer = self.peers.get(&place)?.filter(PeerValue::is_whole).map(|peer| peer.origin());
+        match peer.filter(|(found, _)| found == key) {
+            Some((_, value)) => Ok(Some(value)),
+            None => self.origins.get(key),
         }
     }
 

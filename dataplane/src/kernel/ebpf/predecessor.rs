@@ -17,7 +17,6 @@ use shunt_abi::backend::BackendValue;
 use shunt_abi::config::Config;
 use shunt_abi::frontend::{FrontendKey4, FrontendKey6, FrontendValue};
 use shunt_abi::name;
-use shunt_abi::socket::{OriginKey, OriginValue};
 use zerocopy::IntoBytes as _;
 
 use super::flow_maps::{FlowMaps, Stage};
@@ -143,7 +142,7 @@ impl Predecessor {
         let mut carried = Carried::default();
         let (four, six) = (maps.flow_maps4(), maps.flow_maps6());
         let (established, opening) = (Stage::Established, Stage::Opening);
-        let jobs: [(&'static str, &Job<'_>); 7] = [
+        let jobs: [(&'static str, &Job<'_>); 8] = [
             (name::FLOWS4, &|sum| self.flows((name::FLOWS4, established), &four, &translation, sum)),
             (name::FLOWS6, &|sum| self.flows((name::FLOWS6, established), &six, &translation, sum)),
             (name::OPENING4, &|sum| self.flows((name::OPENING4, opening), &four, &translation, sum)),
@@ -151,6 +150,7 @@ impl Predecessor {
             (name::AFFINITY4, &|sum| self.affinity(name::AFFINITY4, &maps.affinity4, &translation, sum)),
             (name::AFFINITY6, &|sum| self.affinity(name::AFFINITY6, &maps.affinity6, &translation, sum)),
             (name::ORIGINS, &|sum| self.origins(maps, &translation, sum)),
+            (name::PEERS, &|sum| self.peers(maps, &translation, sum)),
         ];
         for (map, job) in jobs {
             // Said once, when it was opened.
@@ -240,22 +240,36 @@ impl Predecessor {
     }
 
     fn read_backends(&mut self) -> Result<(), CarryError> {
-        let map = RawMap::open(&self.path, name::BACKENDS)?;
-        let (key_size, value_size) = map.sizes();
-        let values = self.conversion("BackendValue", Part::Value, value_size)?;
         let mut found = HashMap::new();
-        map.visit(&mut |raw_keys, raw_values| {
-            for (key, value) in raw_keys.chunks_exact(key_size).zip(raw_values.chunks_exact(value_size)) {
-                let value: Option<BackendValue> = values.convert(value);
-                if let (Ok(index), Some(value)) = (key.try_into().map(u32::from_ne_bytes), value)
-                    && value.generation != 0
-                {
-                    let socket = SocketAddr::new(from_words(value.address), u16::from_be(value.port));
-                    found.insert(index, (socket, value.generation));
-                }
+        self.read_array(name::BACKENDS, "BackendValue", &mut |index, value: BackendValue| {
+            if value.generation != 0 {
+                let socket = SocketAddr::new(from_words(value.address), u16::from_be(value.port));
+                found.insert(index, (socket, value.generation));
             }
         })?;
         self.backends = found;
+        Ok(())
+    }
+
+    /// Shows all elements of an array, as this build has them.
+    fn read_array<V: Plain>(
+        &self,
+        name: &'static str,
+        record: &'static str,
+        each: &mut dyn FnMut(u32, V),
+    ) -> Result<(), CarryError> {
+        let map = RawMap::open(&self.path, name)?;
+        let (key_size, value_size) = map.sizes();
+        let values = self.conversion(record, Part::Value, value_size)?;
+        map.visit(&mut |raw_keys, raw_values| {
+            for (key, value) in raw_keys.chunks_exact(key_size).zip(raw_values.chunks_exact(value_size)) {
+                if let (Ok(index), Some(value)) =
+                    (key.try_into().map(u32::from_ne_bytes), values.convert(value))
+                {
+                    each(index, value);
+                }
+            }
+        })?;
         Ok(())
     }
 
@@ -318,23 +332,6 @@ impl Predecessor {
         let place = frontends.iter().find_map(|frontend| translation.place(frontend, socket))?;
         let new = AffinityValue { backend: place.backend, generation: place.generation, ..*value };
         (generation == value.generation).then(|| (key.of_service(place.service), new))
-    }
-
-    fn origins(
-        &self,
-        maps: &Maps,
-        translation: &Translation<'_>,
-        carried: &mut Carried,
-    ) -> Result<(), CarryError> {
-        let mut outcome = Ok(());
-        self.read(name::ORIGINS, ["OriginKey", "OriginValue"], &mut |key: OriginKey, value: OriginValue| {
-            match translation.origin(&key, &value).map(|value| maps.origins.set(&key, &value)) {
-                Some(Ok(())) => carried.sockets += 1,
-                None => carried.left += 1,
-                Some(Err(error)) => outcome = Err(error),
-            }
-        })?;
-        Ok(outcome?)
     }
 
     /// No address is in a range of Services any more, so that none is dropped for belonging to no frontend.
@@ -413,5 +410,6 @@ macro_rules! client {
 client!(AffinityKey4);
 client!(AffinityKey6);
 
+mod sockets;
 #[cfg(test)]
 mod tests;

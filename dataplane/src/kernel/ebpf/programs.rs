@@ -158,6 +158,8 @@ fn make_maps(directory: &Path, sizes: Option<&Sizes>, names_refusals: bool) -> R
     }
     let has_set_retval = u8::from(names_refusals);
     loader.override_global("HAS_SET_RETVAL", &has_set_retval, false);
+    let peers = sizes.map_or(name::capacity::PEERS, |sizes| sizes.peers);
+    loader.override_global(name::PEERS_ELEMENTS, &peers, false);
     loader.load(OBJECT)
 }
 

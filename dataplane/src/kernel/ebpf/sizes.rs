@@ -20,6 +20,9 @@ const BYTES_PER_FLOW: u64 = 768;
 const FLOWS: (u64, u64) = (1 << 15, 1 << 20);
 /// Of a list that evicts, each CPU needs this many to evict nothing that is in use.
 const OPENING_PER_CPU: u32 = 4_096;
+/// Cookies that the kernel lets each CPU give to sockets before it gets others: with less room, sockets of one CPU would
+/// take the places that another has just filled.
+const COOKIES_PER_CPU: u32 = 4_096;
 /// Each family: 30,000 Services, two ports on a cluster IP and six node addresses, and the cluster IP itself.
 const FRONTENDS: u32 = 1 << 19;
 const SERVICE_PORTS: u32 = 1 << 17;
@@ -66,8 +69,10 @@ pub struct Sizes {
     pub opening: u32,
     /// Clients with affinity, for each family.
     pub affinity: u32,
-    /// Sockets that were connected to a backend.
-    pub sockets: u32,
+    /// Connected sockets that got a backend: a power of two.
+    pub peers: u32,
+    /// Backends of sockets that are not connected, or that were connected to others before.
+    pub origins: u32,
     /// Service ports whose traffic is counted: all of them, or (where nobody counts) one.
     pub counted: u32,
 }
@@ -97,7 +102,10 @@ impl Sizes {
             flows: halves,
             opening: (flows / 4).max(OPENING_PER_CPU.saturating_mul(cpus).next_power_of_two()),
             affinity: of(wanted.affinity_clients, flows / 4),
-            sockets: of(wanted.sockets, flows / 2),
+            peers: of(wanted.sockets, (flows / 2).max(COOKIES_PER_CPU.saturating_mul(cpus)))
+                .checked_next_power_of_two()
+                .unwrap_or(1 << 31),
+            origins: of(wanted.sockets, flows / 4),
             counted: if counts { services.saturating_add(1) } else { 1 },
         }
     }
@@ -108,7 +116,7 @@ impl Sizes {
     }
 
     /// Each map that has one of these sizes.
-    pub(super) const fn maps(&self) -> [(&'static str, u32); 15] {
+    pub(super) const fn maps(&self) -> [(&'static str, u32); 16] {
         [
             (name::FRONTENDS4, self.frontends),
             (name::FRONTENDS6, self.frontends),
@@ -122,7 +130,8 @@ impl Sizes {
             (name::OPENING6, self.opening),
             (name::AFFINITY4, self.affinity),
             (name::AFFINITY6, self.affinity),
-            (name::ORIGINS, self.sockets),
+            (name::PEERS, self.peers),
+            (name::ORIGINS, self.origins),
             (name::SERVICES, self.counted),
             // Of one size, and named here to be part of the folder's name.
             (name::FRAGMENTS4, capacity::FRAGMENTS),
@@ -195,6 +204,17 @@ mod tests {
     fn every_cpu_has_room_for_flows_that_begin() {
         let many = Wanted { memory_millionths: 10_000, ..Wanted::default() };
         assert_eq!(Sizes::new(&many, 4 * GIB, 128, false).opening, 128 * OPENING_PER_CPU);
+    }
+
+    #[test]
+    fn sockets_have_a_power_of_two_of_places_and_no_cpu_fills_anothers() {
+        assert_eq!(default_for(4 * GIB).peers, 1 << 14);
+        let places = |sockets, cpus| {
+            let wanted = Wanted { memory_millionths: 10_000, sockets, ..Wanted::default() };
+            Sizes::new(&wanted, 4 * GIB, cpus, false).peers
+        };
+        assert_eq!(places(None, 24), (24 * COOKIES_PER_CPU).next_power_of_two());
+        assert_eq!([1, 100, 1 << 26].map(|sockets| places(NonZeroU32::new(sockets), 24)), [1, 128, 1 << 26]);
     }
 
     #[test]

@@ -138,7 +138,7 @@ fn is_stale(maps: &Maps, connected: &Connected) -> Result<bool, MapError> {
         protocol: UDP,
         pad: [0; 5],
     };
-    let Some(origin) = maps.origins.get(&key)? else { return Ok(false) };
+    let Some(origin) = maps.origin(&key)? else { return Ok(false) };
     let backend = maps.backends.get(&origin.backend)?.unwrap_or_default();
     Ok(backend.generation != origin.generation)
 }

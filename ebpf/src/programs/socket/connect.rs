@@ -11,12 +11,13 @@ use shunt_abi::{
 use super::{
     ALLOW, REFUSE,
     address::{Call, Peer, mapped},
-    opt_out, origin,
+    connected, opt_out,
+    origin::{self, Origin},
 };
 use crate::{
     count,
     family::{Family, V4, V6, mix},
-    flow::{Client, Picked, Pool},
+    flow::{Client, Pool},
     maps,
 };
 
@@ -31,19 +32,20 @@ const ECONNREFUSED: i32 = 111;
 /// `connect()`: any backend will do.
 pub(crate) fn connect<const IPV6: bool>(call: Call<IPV6>) -> i32 {
     // SAFETY: the helper takes nothing.
-    balance(call, |_| unsafe { bpf_get_prandom_u32() }, Counter::SocketConnect)
+    balance(call, |_| unsafe { bpf_get_prandom_u32() }, connected::remember, Counter::SocketConnect)
 }
 
 /// A datagram of a socket that is not connected: the same backend as long as it is there, since the answers to what it
 /// sent before may still come.
 pub(crate) fn send<const IPV6: bool>(call: Call<IPV6>) -> i32 {
-    balance(call, |call| mix(call.cookie()), Counter::SocketSend)
+    balance(call, |call| mix(call.cookie()), origin::remember, Counter::SocketSend)
 }
 
 #[inline]
 fn balance<const IPV6: bool>(
     call: Call<IPV6>,
     hash: impl FnOnce(Call<IPV6>) -> u32,
+    remember: impl FnOnce(Call<IPV6>, &Origin<'_>) -> bool,
     counter: Counter,
 ) -> i32 {
     let (Some(protocol), Some(config)) = (call.protocol(), maps::config()) else { return ALLOW };
@@ -64,7 +66,8 @@ fn balance<const IPV6: bool>(
         hash(call)
     };
     let Some(picked) = pool.at(hash, 0) else { return ALLOW };
-    let is_new = replace(call, protocol, &peer, &picked);
+    let is_new = remember(call, &Origin { protocol, frontend: &peer, picked: &picked });
+    call.replace(&Peer { address: picked.backend.address, port: picked.backend.port });
     count::count(counter);
     if is_new {
         count::flow(frontend.service);
@@ -101,15 +104,6 @@ fn concerns<const IPV6: bool>(call: Call<IPV6>, frontend: &FrontendValue, config
     // SAFETY: the helper takes the program's own context.
     let cookie = unsafe { bpf_get_netns_cookie(call.raw().cast()) };
     cookie == config.host_netns_cookie
-}
-
-/// Puts the backend in the place of the frontend; whether the socket did not have it before.
-#[inline]
-fn replace<const IPV6: bool>(call: Call<IPV6>, protocol: u8, frontend: &Peer, picked: &Picked) -> bool {
-    let backend = Peer { address: picked.backend.address, port: picked.backend.port };
-    let is_new = origin::remember(call, protocol, frontend, picked);
-    call.replace(&backend);
-    is_new
 }
 
 #[inline]

@@ -5,6 +5,7 @@
 
 pub(crate) mod address;
 mod connect;
+mod connected;
 mod opt_out;
 mod origin;
 

@@ -10,6 +10,7 @@ use shunt_abi::address::{TCP, mapped_words, word};
 use shunt_abi::flow::{FORWARD, FlowKey4, FlowValue4, SEEN_AGAIN};
 use shunt_abi::known::Role;
 use shunt_abi::reached::{self, ReachedValue};
+use shunt_abi::socket::{OriginKey, OriginValue, PeerValue};
 
 use super::sys::{MapKind, create_map};
 use super::*;
@@ -234,5 +235,59 @@ fn the_other_programs_begin_no_flow_any_more_and_drop_nothing() {
         let config = RawMap::open(&other.0, name::CONFIG).unwrap().get(&[0; 4]).unwrap().unwrap();
         let expected = Config { flags: 4, hash_seed: 77, ..Config::default() };
         assert_eq!(config, expected.as_bytes());
+    });
+}
+
+/// A connected socket, with the other build's numbers.
+fn peer(cookie: u64, address: [u8; 4]) -> PeerValue {
+    PeerValue {
+        cookie,
+        backend_address: mapped_words(std::net::IpAddr::from([10, 0, 0, 2])),
+        address: mapped_words(address.into()),
+        backend_port: 8080_u16.to_be(),
+        port: 80_u16.to_be(),
+        backend: 7,
+        generation: 6,
+        protocol: TCP,
+        ..PeerValue::default()
+    }
+    .summed()
+}
+
+#[test]
+fn connected_sockets_keep_their_places_and_those_without_one_are_found_elsewhere() {
+    in_bpffs(|root| {
+        let other = Other::new(root);
+        fill(&other);
+        let (maps, model) = own(root);
+        let capacity = maps.peers.capacity();
+        let own_place = PeerValue::index(5, capacity);
+        let later = peer(5 + u64::from(capacity), VIP);
+        maps.peers.set(&own_place, &later).unwrap();
+        let [seen, taken, gone] = [peer(3, VIP), peer(5, VIP), peer(6, [10, 96, 0, 3])];
+        let torn = PeerValue { port: 81_u16.to_be(), ..peer(7, VIP) };
+        let held = [&seen, &taken, &gone, &torn];
+        let keys = held.map(|peer| PeerValue::index(peer.cookie, 8).to_ne_bytes());
+        let elements: Vec<(&[u8], &[u8])> =
+            keys.iter().zip(held).map(|(key, peer)| (key.as_slice(), peer.as_bytes())).collect();
+        other.map(name::PEERS, MapKind::Array, [4, 64, 8], &elements);
+        let carried = Predecessor::open(other.0.clone()).carry(&model, &maps);
+        assert_eq!((carried.sockets, carried.left), (3, 1));
+        let translation = Translation::new(&model);
+        let place = translation.place(&at("10.96.0.2", 80), "10.0.0.2:8080".parse().unwrap()).unwrap();
+        let expected = |mut peer: PeerValue| {
+            (peer.backend, peer.generation) = (place.backend, place.generation);
+            peer.summed()
+        };
+        let in_place = |peer: &PeerValue| maps.peers.get(&PeerValue::index(peer.cookie, capacity)).unwrap();
+        assert_eq!(in_place(&seen), Some(expected(seen)));
+        assert_eq!(in_place(&taken), Some(later));
+        for carried in [&seen, &taken] {
+            let (key, value) = expected(*carried).origin();
+            assert_eq!(maps.origin(&key).unwrap(), Some(value));
+        }
+        for left in [&gone, &torn] {
+            assert_eq!(maps.origin(&left.origin().0).unwrap(), None);
+        }
     });
 }
