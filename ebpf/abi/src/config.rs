@@ -57,8 +57,9 @@ pub struct Config {
     /// Levels of the cgroup hierarchy on which there are entries in the map of opted-out cgroups: bit 1 for the children
     /// of the root, and so on; 0, and nothing is looked up, if there are none.
     pub opted_out_levels: u32,
-    /// Zero.
-    pub pad: u32,
+    /// log2 of the places that each CPU has in the rings of half-open flows: all CPUs that there can be together have no
+    /// more than there are.
+    pub half_open_shift: u32,
     /// Not 0: more than the first of the ranges that follow is in use. (Every packet is compared with that one. What it
     /// takes lies side by side.)
     pub more_services4: u32,
@@ -72,12 +73,16 @@ pub struct Config {
     pub pods4: [Range4; RANGES],
     /// Sources that are local pods, IPv6; unused ones are [`Range6::NONE`].
     pub pods6: [Range6; RANGES],
+    /// Established flows at most, IPv4; more stay half-open.
+    pub established4: u32,
+    /// The same, IPv6.
+    pub established6: u32,
 }
 
-assert_layout!(Config, size 696,
+assert_layout!(Config, size 704,
     flags @ 0, masquerade_mark @ 4, host_netns_cookie @ 8, hash_seed @ 16, hairpin4 @ 20, hairpin6 @ 24,
-    opted_out_levels @ 40, pad @ 44, more_services4 @ 48, services4 @ 52, more_services6 @ 116, services6 @ 120,
-    pods4 @ 376, pods6 @ 440,
+    opted_out_levels @ 40, half_open_shift @ 44, more_services4 @ 48, services4 @ 52, more_services6 @ 116, services6 @ 120,
+    pods4 @ 376, pods6 @ 440, established4 @ 696, established6 @ 700,
 );
 
 impl Config {
@@ -101,13 +106,15 @@ impl Default for Config {
             hairpin4: 0,
             hairpin6: [0; 4],
             opted_out_levels: 0,
-            pad: 0,
+            half_open_shift: 0,
             more_services4: 0,
             services4: [Range4::NONE; RANGES],
             more_services6: 0,
             services6: [Range6::NONE; RANGES],
             pods4: [Range4::NONE; RANGES],
             pods6: [Range6::NONE; RANGES],
+            established4: 0,
+            established6: 0,
         }
     }
 }

@@ -44,10 +44,14 @@ counters! {
     FlowNew = "flow_new", false;
     /// A flow was taken over in its middle.
     FlowAdopted = "flow_adopted", false;
-    /// A flow moved from the opening to the established ones.
+    /// A flow was established.
     FlowEstablished = "flow_established", false;
-    /// The map of established flows is full: the flow stays among those that may be evicted.
+    /// There are as many established flows as there may be: the flow stays half-open.
     FlowsFull = "flows_full", false;
+    /// A half-open flow gave way to one that began.
+    FlowEvicted = "flow_evicted", false;
+    /// A flow can be stored nowhere.
+    DropFlowsFull = "drop_flows_full", true;
     /// A flow left a backend that is gone.
     FlowMoved = "flow_moved", false;
     /// A flow got another client port towards its backend: another flow has the client's own.

@@ -1,221 +1,307 @@
-//! Translated flows: two entries each, of the packets in either direction as they arrive.
+//! Translated flows: one element each, from the first packet to the end, found from both directions by what the packets
+//! of both have in common: the client's address and port.
 //!
-//! *Forward*: client -> frontend, the value names the backend. *Reverse*: backend -> client, the value names the
-//! frontend. From the key and value of one half follows the key of the other ([`FlowKey4::other_half`]).
+//! **Slots.** Flows of one client port, through several frontends or to several backends, are in slots 0, 1, 2 and so on.
+//! An element has [`MORE`] if there may be one in the next slot; where slot n is empty, all that follow are. So
+//! an element that others follow is never deleted, but becomes [`VACANT`], to be replaced.
 //!
-//! Where another flow of the client, through another frontend, has the way back already, backends see the client with
-//! another port than its own ([`REMAPPED`]).
+//! **Which it is** the value says: a client's packet is of the element whose frontend it goes to
+//! ([`FlowValue4::is_to`]), a backend's of the one whose backend it comes from ([`FlowValue4::is_from`]).
 //!
-//! New flows are in the *opening* maps, which evict the least recently used. A TCP flow moves to the *flows* maps,
-//! which evict nothing, with the client's first segment without SYN; others with the client's second packet. The
-//! agent collects what is over or idle, both halves together.
+//! **Aliases.** Where another flow of the client port has the same backend, that sees the client with another port than
+//! its own ([`REMAPPED`]). Replies name that one: so the flow has a second element, with [`ALIAS`], in slot 0 of the port that
+//! the backend sees. It is like the first one, but that [`FlowValue4::client_port`] is the client's own: each leads to the other
+//! ([`FlowKey4::twin`]). [`FlowValue4::by_backend`] counts in the alias, [`FlowValue4::by_client`] in the first one.
+//!
+//! **Half-open flows** are in the *ring* ([`crate::name::HALF_OPEN4`]), in a place each, until they are established. A
+//! flow that begins takes the next place of its CPU's part; whoever is there, and is half-open still, goes. A TCP flow
+//! is established by the client's first segment without SYN; others by the client's second packet, or the backend's. No
+//! program removes an established one that is not over; the agent collects those that are over or idle.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{address::Words, assert_layout};
 
-/// [`FlowKey4::direction`] of packets from the client.
-pub const FORWARD: u8 = 1;
-/// [`FlowKey4::direction`] of packets from the backend.
-pub const REVERSE: u8 = 2;
+/// Slots of a client port at most.
+pub const SLOTS: u8 = 32;
 
-/// Key of an IPv4 flow: the packet before its translation.
+/// Where the flows of an IPv4 client's port are. In the ring, all zeroes stands for nobody.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct FlowKey4 {
-    /// Source address, network order.
-    pub source: u32,
-    /// Destination address, network order.
-    pub destination: u32,
-    /// Source port, network order.
-    pub source_port: u16,
-    /// Destination port, network order.
-    pub destination_port: u16,
+    /// The client's own address (also of a backend that is its own client: replies to [`crate::config::Config::hairpin4`]
+    /// come from it), network order.
+    pub client: u32,
+    /// Its port, network order: its own one, or in an alias the one that the backend sees.
+    pub client_port: u16,
     /// IANA number.
     pub protocol: u8,
-    /// [`FORWARD`] or [`REVERSE`].
-    pub direction: u8,
-    /// Zero.
-    pub pad: u16,
+    /// Less than [`SLOTS`].
+    pub slot: u8,
 }
 
-assert_layout!(FlowKey4, size 16,
-    source @ 0, destination @ 4, source_port @ 8, destination_port @ 10, protocol @ 12, direction @ 13, pad @ 14,
-);
+assert_layout!(FlowKey4, size 8, client @ 0, client_port @ 4, protocol @ 6, slot @ 7);
 
-/// Key of an IPv6 flow.
+/// Where the flows of an IPv6 client's port are, likewise.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct FlowKey6 {
-    /// Source address, network order.
-    pub source: Words,
-    /// Destination address, network order.
-    pub destination: Words,
-    /// Source port, network order.
-    pub source_port: u16,
-    /// Destination port, network order.
-    pub destination_port: u16,
+    /// As of [`FlowKey4`].
+    pub client: Words,
+    /// As of [`FlowKey4`].
+    pub client_port: u16,
     /// IANA number.
     pub protocol: u8,
-    /// [`FORWARD`] or [`REVERSE`].
-    pub direction: u8,
-    /// Zero.
-    pub pad: u16,
+    /// Less than [`SLOTS`].
+    pub slot: u8,
 }
 
-assert_layout!(FlowKey6, size 40,
-    source @ 0, destination @ 16, source_port @ 32, destination_port @ 34, protocol @ 36, direction @ 37, pad @ 38,
-);
+assert_layout!(FlowKey6, size 20, client @ 0, client_port @ 16, protocol @ 18, slot @ 19);
 
-/// What happens to packets of one direction of an IPv4 flow.
+/// An IPv4 flow. What packets need comes first: in the kernel's element of an IPv4 flow it shares a cache line with all else,
+/// in that of an IPv6 flow with nothing else.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct FlowValue4 {
-    /// Forward: the backend's address; reverse: the frontend's. Network order.
-    pub address: u32,
-    /// Its port, network order.
-    pub port: u16,
-    /// Bits below.
-    pub flags: u16,
-    /// Id of the backend.
+    /// The address that the client talks to, network order.
+    pub frontend: u32,
+    /// The address of the backend, network order.
     pub backend: u32,
+    /// The port that the client talks to, network order.
+    pub frontend_port: u16,
+    /// The port of the backend, network order.
+    pub backend_port: u16,
+    /// Bits [`MASQUERADED`] to [`ALIAS`], which stay as they are.
+    pub flags: u16,
+    /// [`REMAPPED`]: the port that the backend sees; with [`ALIAS`] the client's own. Network order; else 0.
+    pub client_port: u16,
+    /// Bits [`FINISHED`] to [`ANSWERED`], written by packets of the client only (both directions may be on different
+    /// CPUs at once).
+    pub by_client: u8,
+    /// The same, written by packets of the backend only.
+    pub by_backend: u8,
+    /// Bits [`MORE`] and [`VACANT`].
+    pub chain: u8,
+    /// Zero.
+    pub pad: u8,
+    /// Tick of the last packet of either direction ([`crate::clock`]).
+    pub last_seen: u32,
+    /// Id of the backend ([`crate::name::BACKENDS`]).
+    pub id: u32,
     /// Its generation when it was chosen.
     pub generation: u32,
     /// The Service port.
     pub service: u32,
-    /// Tick of the last packet in this direction ([`crate::clock`]).
-    pub last_seen: u32,
     /// [`HOST_CLIENT`]: interface by which the client's packets would have left.
     pub interface: u32,
-    /// [`REMAPPED`]: forward: the client's port as the backend sees it; reverse: the client's own. Network order.
-    pub client_port: u16,
-    /// Zero.
-    pub pad: u16,
+    /// Place in the ring, its index and one; 0: none. (Who is in that place now may be another.)
+    pub place: u32,
 }
 
-assert_layout!(FlowValue4, size 32,
-    address @ 0, port @ 4, flags @ 6, backend @ 8, generation @ 12, service @ 16, last_seen @ 20, interface @ 24,
-    client_port @ 28, pad @ 30,
+assert_layout!(FlowValue4, size 44,
+    frontend @ 0, backend @ 4, frontend_port @ 8, backend_port @ 10, flags @ 12, client_port @ 14, by_client @ 16,
+    by_backend @ 17, chain @ 18, pad @ 19, last_seen @ 20, id @ 24, generation @ 28, service @ 32, interface @ 36,
+    place @ 40,
 );
 
-/// What happens to packets of one direction of an IPv6 flow.
+/// An IPv6 flow.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct FlowValue6 {
-    /// Forward: the backend's address; reverse: the frontend's. Network order.
-    pub address: Words,
-    /// Its port, network order.
-    pub port: u16,
-    /// Bits below.
+    /// As of [`FlowValue4`].
+    pub frontend: Words,
+    /// As of [`FlowValue4`].
+    pub backend: Words,
+    /// As of [`FlowValue4`].
+    pub frontend_port: u16,
+    /// As of [`FlowValue4`].
+    pub backend_port: u16,
+    /// As of [`FlowValue4`].
     pub flags: u16,
-    /// Id of the backend.
-    pub backend: u32,
-    /// Its generation when it was chosen.
-    pub generation: u32,
-    /// The Service port.
-    pub service: u32,
-    /// Tick of the last packet in this direction ([`crate::clock`]).
-    pub last_seen: u32,
-    /// [`HOST_CLIENT`]: interface by which the client's packets would have left.
-    pub interface: u32,
-    /// [`REMAPPED`]: forward: the client's port as the backend sees it; reverse: the client's own. Network order.
+    /// As of [`FlowValue4`].
     pub client_port: u16,
-    /// Zero.
-    pub pad: u16,
+    /// As of [`FlowValue4`].
+    pub by_client: u8,
+    /// As of [`FlowValue4`].
+    pub by_backend: u8,
+    /// As of [`FlowValue4`].
+    pub chain: u8,
+    /// As of [`FlowValue4`].
+    pub pad: u8,
+    /// As of [`FlowValue4`].
+    pub last_seen: u32,
+    /// As of [`FlowValue4`].
+    pub id: u32,
+    /// As of [`FlowValue4`].
+    pub generation: u32,
+    /// As of [`FlowValue4`].
+    pub service: u32,
+    /// As of [`FlowValue4`].
+    pub interface: u32,
+    /// As of [`FlowValue4`].
+    pub place: u32,
 }
 
-assert_layout!(FlowValue6, size 44,
-    address @ 0, port @ 16, flags @ 18, backend @ 20, generation @ 24, service @ 28, last_seen @ 32, interface @ 36,
-    client_port @ 40, pad @ 42,
+assert_layout!(FlowValue6, size 68,
+    frontend @ 0, backend @ 16, frontend_port @ 32, backend_port @ 34, flags @ 36, client_port @ 38, by_client @ 40,
+    by_backend @ 41, chain @ 42, pad @ 43, last_seen @ 44, id @ 48, generation @ 52, service @ 56, interface @ 60,
+    place @ 64,
 );
 
-/// A FIN (SCTP: SHUTDOWN) was seen in this direction. Over when both halves have it.
-pub const FINISHED: u16 = 1 << 0;
-/// A RST (SCTP: ABORT) was seen in this direction: over.
-pub const RESET: u16 = 1 << 1;
-/// Packets to the backend carry the masquerade mark.
+/// Of the flags: packets to the backend carry the masquerade mark.
 pub const MASQUERADED: u16 = 1 << 2;
 /// The client is a process in this node's own network namespace.
 pub const HOST_CLIENT: u16 = 1 << 3;
-/// The backend is its own client: both addresses are replaced, and packets go out where they came in. The reverse
-/// half's key has the hairpin address ([`crate::config::Config::hairpin4`]) as its destination, and so the forward
-/// key follows with the backend's address in its place.
+/// The backend is its own client: both addresses are replaced, and packets go out where they came in. Replies go to the
+/// hairpin address ([`crate::config::Config::hairpin4`]).
 pub const HAIRPIN: u16 = 1 << 4;
-/// A packet was seen in this direction after the one that made the entry.
-pub const SEEN_AGAIN: u16 = 1 << 5;
 /// The backend is an address of this node itself.
 pub const HOST_BACKEND: u16 = 1 << 6;
-/// The backend sees another client port than the client's own, which another flow has: the reverse half's key has it.
+/// The backend sees another client port than the client's own.
 pub const REMAPPED: u16 = 1 << 7;
+/// The element translates replies of a flow whose first element is elsewhere. With [`REMAPPED`] always.
+pub const ALIAS: u16 = 1 << 8;
 
-/// The half of a flow that both families describe alike.
-macro_rules! halves {
+/// Of one direction: a FIN (SCTP: SHUTDOWN) was seen. Closed when both directions have it.
+pub const FINISHED: u8 = 1 << 0;
+/// A RST (SCTP: ABORT) was seen: over.
+pub const RESET: u8 = 1 << 1;
+/// Of either direction: the flow is established, and counted ([`crate::name::ESTABLISHED`]). (In both only if both
+/// established it at once.) An alias never has it.
+pub const ESTABLISHED: u8 = 1 << 2;
+/// Of the backend's direction: a datagram was seen.
+pub const ANSWERED: u8 = 1 << 3;
+
+/// Of the chain: there may be an element in the next slot.
+pub const MORE: u8 = 1 << 0;
+/// The element matches no packet, and may be replaced.
+pub const VACANT: u8 = 1 << 1;
+
+/// What both families have alike.
+macro_rules! alike {
     ($key:ident, $value:ident, $address:ty) => {
         impl $key {
-            /// Key of the flow's other half. `hairpin` is the address that stands for a backend that is its own client.
+            /// The key of another slot.
+            #[inline]
             #[must_use]
-            pub fn other_half(&self, value: &$value, hairpin: $address) -> Self {
-                let hairpinned = value.flags & HAIRPIN != 0;
-                let (client, own_port, direction) = match self.direction {
-                    FORWARD => (if hairpinned { hairpin } else { self.source }, self.source_port, REVERSE),
-                    _ => (
-                        if hairpinned { self.source } else { self.destination },
-                        self.destination_port,
-                        FORWARD,
-                    ),
-                };
-                let client_port = if value.flags & REMAPPED == 0 { own_port } else { value.client_port };
-                let (source, source_port, destination, destination_port) = match self.direction {
-                    FORWARD => (value.address, value.port, client, client_port),
-                    _ => (client, client_port, value.address, value.port),
-                };
-                Self {
-                    source,
-                    destination,
-                    source_port,
-                    destination_port,
-                    protocol: self.protocol,
-                    direction,
-                    pad: 0,
+            pub const fn in_slot(self, slot: u8) -> Self {
+                Self { slot, ..self }
+            }
+
+            /// The key of the other element of a remapped flow, of which this is one: of its alias; of an alias, the flow's
+            /// own, whose slot is to be found.
+            #[inline]
+            #[must_use]
+            pub const fn twin(self, value: &$value) -> Option<Self> {
+                if value.flags & REMAPPED == 0 {
+                    return None;
                 }
+                Some(Self { client_port: value.client_port, slot: 0, ..self })
+            }
+        }
+
+        impl $value {
+            /// Whether a packet of the client that goes there (network order) is of this flow.
+            #[inline]
+            #[must_use]
+            pub fn is_to(&self, address: $address, port: u16) -> bool {
+                self.frontend == address
+                    && self.frontend_port == port
+                    && self.chain & VACANT == 0
+                    && self.flags & ALIAS == 0
+            }
+
+            /// Whether a packet to the client that comes from there (network order) is of this flow.
+            #[inline]
+            #[must_use]
+            pub fn is_from(&self, address: $address, port: u16) -> bool {
+                self.backend == address
+                    && self.backend_port == port
+                    && self.chain & VACANT == 0
+                    && self.flags & (REMAPPED | ALIAS) != REMAPPED
+            }
+
+            /// Whether the flow is established.
+            #[inline]
+            #[must_use]
+            pub const fn is_established(&self) -> bool {
+                (self.by_client | self.by_backend) & ESTABLISHED != 0
+            }
+
+            /// Whether there may be an element in the next slot.
+            #[inline]
+            #[must_use]
+            pub const fn has_more(&self) -> bool {
+                self.chain & MORE != 0
+            }
+
+            /// Whether the element is nobody's.
+            #[inline]
+            #[must_use]
+            pub const fn is_vacant(&self) -> bool {
+                self.chain & VACANT != 0
             }
         }
     };
 }
-halves!(FlowKey4, FlowValue4, u32);
-halves!(FlowKey6, FlowValue6, Words);
+alike!(FlowKey4, FlowValue4, u32);
+alike!(FlowKey6, FlowValue6, Words);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const VALUE: FlowValue4 = FlowValue4 {
+        frontend: 1,
+        backend: 2,
+        frontend_port: 3,
+        backend_port: 4,
+        flags: 0,
+        client_port: 0,
+        by_client: 0,
+        by_backend: 0,
+        chain: 0,
+        pad: 0,
+        last_seen: 0,
+        id: 0,
+        generation: 0,
+        service: 0,
+        interface: 0,
+        place: 0,
+    };
+
     #[test]
-    fn each_half_leads_to_the_other() {
-        for flags in [0, HAIRPIN, REMAPPED, HAIRPIN | REMAPPED] {
-            let key = FlowKey4 {
-                source: 1,
-                destination: 2,
-                source_port: 3,
-                destination_port: 4,
-                protocol: 6,
-                direction: FORWARD,
-                pad: 0,
-            };
-            // A backend that is its own client has the client's address.
-            let is_itself = flags & HAIRPIN != 0;
-            let backend = if is_itself { 1 } else { 5 };
-            let remapped = if flags & REMAPPED == 0 { 0 } else { 7 };
-            let value = FlowValue4 { flags, ..FlowValue4::default() };
-            let forward = FlowValue4 { address: backend, port: 6, client_port: remapped, ..value };
-            let other = key.other_half(&forward, 9);
-            assert_eq!((other.source, other.source_port, other.direction), (backend, 6, REVERSE));
-            assert_eq!(
-                (other.destination, other.destination_port),
-                (if is_itself { 9 } else { 1 }, if remapped == 0 { 3 } else { remapped })
-            );
-            let own = if remapped == 0 { 0 } else { 3 };
-            let reverse = FlowValue4 { address: 2, port: 4, client_port: own, ..value };
-            assert_eq!(other.other_half(&reverse, 9), key);
-        }
+    fn an_element_is_found_from_both_directions() {
+        assert!(VALUE.is_to(1, 3) && VALUE.is_from(2, 4));
+        assert!(!VALUE.is_to(2, 3) && !VALUE.is_to(1, 4) && !VALUE.is_from(1, 4) && !VALUE.is_from(2, 3));
+        let vacant = FlowValue4 { chain: VACANT | MORE, ..VALUE };
+        assert!(vacant.is_vacant() && vacant.has_more());
+        assert!(!vacant.is_to(1, 3) && !vacant.is_from(2, 4));
+    }
+
+    #[test]
+    fn replies_of_a_remapped_flow_are_the_alias_s_and_requests_its_own() {
+        let remapped = FlowValue4 { flags: REMAPPED, client_port: 9, ..VALUE };
+        assert!(remapped.is_to(1, 3) && !remapped.is_from(2, 4));
+        let alias = FlowValue4 { flags: REMAPPED | ALIAS, client_port: 8, ..VALUE };
+        assert!(!alias.is_to(1, 3) && alias.is_from(2, 4));
+    }
+
+    #[test]
+    fn each_element_of_a_remapped_flow_leads_to_the_other() {
+        let key = FlowKey4 { client: 7, client_port: 8, protocol: 6, slot: 1 };
+        assert_eq!(key.twin(&VALUE), None);
+        let remapped = FlowValue4 { flags: REMAPPED, client_port: 9, ..VALUE };
+        let alias = FlowValue4 { flags: REMAPPED | ALIAS, client_port: 8, ..VALUE };
+        let twin = key.twin(&remapped).unwrap();
+        assert_eq!(twin, FlowKey4 { client_port: 9, slot: 0, ..key });
+        assert_eq!(twin.twin(&alias), Some(key.in_slot(0)));
+    }
+
+    #[test]
+    fn either_direction_establishes_a_flow() {
+        assert!(!VALUE.is_established());
+        assert!(FlowValue4 { by_client: ESTABLISHED, ..VALUE }.is_established());
+        assert!(FlowValue4 { by_backend: ESTABLISHED | ANSWERED, ..VALUE }.is_established());
     }
 }

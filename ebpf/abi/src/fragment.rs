@@ -7,6 +7,11 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{address::Words, assert_layout};
 
+/// Direction of packets from the client.
+pub const FORWARD: u8 = 1;
+/// Direction of packets from the backend.
+pub const REVERSE: u8 = 2;
+
 /// A fragmented IPv4 packet, as it arrived.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -19,7 +24,7 @@ pub struct FragmentKey4 {
     pub identification: u16,
     /// IANA number.
     pub protocol: u8,
-    /// [`crate::flow::FORWARD`] or [`crate::flow::REVERSE`]; or'ed with [`LATEST`] where the identification is 0 and the
+    /// [`FORWARD`] or [`REVERSE`]; or'ed with [`LATEST`] where the identification is 0 and the
     /// value that of the last packet between these hosts.
     pub direction: u8,
 }

@@ -1,4 +1,4 @@
-//! Names and default capacities of programs and maps. The agent may create every hash map, and the pool, backend,
+//! Names and default capacities of programs and maps. The agent may create every hash map, the rings, and the pool, backend,
 //! service and peer arrays, with another capacity.
 
 /// tc ingress of every host-side interface.
@@ -46,10 +46,14 @@ pub const BACKENDS: &str = "BACKENDS";
 pub const FLOWS4: &str = "FLOWS4";
 /// Hash of [`crate::flow::FlowKey6`] to [`crate::flow::FlowValue6`].
 pub const FLOWS6: &str = "FLOWS6";
-/// As [`FLOWS4`], least recently used evicted.
-pub const OPENING4: &str = "OPENING4";
-/// As [`FLOWS6`], least recently used evicted.
-pub const OPENING6: &str = "OPENING6";
+/// Array of [`crate::flow::FlowKey4`]: the ring of half-open flows. Its capacity is a power of two, of which each
+/// possible CPU has a part ([`crate::config::Config::half_open_shift`]).
+pub const HALF_OPEN4: &str = "HALF_OPEN4";
+/// Array of [`crate::flow::FlowKey6`], likewise.
+pub const HALF_OPEN6: &str = "HALF_OPEN6";
+/// Array of two `i64`, mmap-able: the number of established flows, IPv4 and IPv6. Programs add and subtract atomically,
+/// and so does the agent. Below 0 for a moment if it is corrected meanwhile.
+pub const ESTABLISHED: &str = "ESTABLISHED";
 /// LRU hash of [`crate::affinity::AffinityKey4`] to [`crate::affinity::AffinityValue`].
 pub const AFFINITY4: &str = "AFFINITY4";
 /// LRU hash of [`crate::affinity::AffinityKey6`] to [`crate::affinity::AffinityValue`].
@@ -82,7 +86,7 @@ pub const TAILS: &str = "TAILS";
 pub const WORK: [&str; 2] = ["WORK4", "WORK6"];
 
 /// Every map of the dataplane but [`WORK`].
-pub const MAPS: [&str; 27] = [
+pub const MAPS: [&str; 28] = [
     CONFIG,
     CLOCK,
     KNOWN,
@@ -95,8 +99,9 @@ pub const MAPS: [&str; 27] = [
     BACKENDS,
     FLOWS4,
     FLOWS6,
-    OPENING4,
-    OPENING6,
+    HALF_OPEN4,
+    HALF_OPEN6,
+    ESTABLISHED,
     AFFINITY4,
     AFFINITY6,
     RANGES4,
@@ -120,10 +125,10 @@ pub mod capacity {
     pub const POOL: u32 = 1 << 20;
     /// Elements of the backend array.
     pub const BACKENDS: u32 = 1 << 18;
-    /// Halves of established flows, each of the flow maps.
-    pub const FLOWS: u32 = 1 << 19;
-    /// Halves of opening flows, each of the maps, shared out among the CPUs: 4,096 for each is the least that makes sense.
-    pub const OPENING: u32 = 1 << 16;
+    /// Flows, established and half-open, each of the flow maps.
+    pub const FLOWS: u32 = (1 << 18) + HALF_OPEN;
+    /// Places for half-open flows, each of the rings, shared out among the CPUs: a power of two.
+    pub const HALF_OPEN: u32 = 1 << 15;
     /// Clients with affinity, each of the maps.
     pub const AFFINITY: u32 = 65_536;
     /// Source ranges, each of the tries.
