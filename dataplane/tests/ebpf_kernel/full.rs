@@ -74,8 +74,7 @@ fn with_a_larger_map_everything_has_room() {
 fn when_the_flow_map_is_full_connections_are_still_made_and_it_is_counted() {
     in_namespace(|bpffs| {
         let lab = Lab::new(&[8080]);
-        // Ten connections, two halves each.
-        let sizes = Sizes { flows: 20, ..sizes() };
+        let sizes = Sizes { flows: 10, ..sizes() };
         let mut dataplane = Ebpf::new(Settings { sizes, ..settings(bpffs) }).unwrap();
         let mut table = services(0);
         let at = frontend("172.30.0.200:80");

@@ -87,6 +87,11 @@ impl RawMap {
     }
 
     /// Whether there was one.
+    pub(super) fn replace(&self, key: &[u8], value: &[u8]) -> Result<bool, MapError> {
+        sys::replace(self.fd.as_fd(), key, value).map_err(|source| self.failed("replace an element", source))
+    }
+
+    /// Whether there was one.
     pub(super) fn delete(&self, key: &[u8]) -> Result<bool, MapError> {
         sys::delete(self.fd.as_fd(), key).map_err(|source| self.failed("remove an element", source))
     }
@@ -193,12 +198,21 @@ impl<K: Plain, V: Plain> TypedMap<K, V> {
         self.raw.info.max_entries
     }
 
+    pub(super) const fn name(&self) -> &'static str {
+        self.raw.name
+    }
+
     pub(super) fn get(&self, key: &K) -> Result<Option<V>, MapError> {
         Ok(self.raw.get(key.as_bytes())?.and_then(|value| V::read_from_bytes(&value).ok()))
     }
 
     pub(super) fn set(&self, key: &K, value: &V) -> Result<(), MapError> {
         self.raw.set(key.as_bytes(), value.as_bytes())
+    }
+
+    /// Writes an element that is there already; whether there was one.
+    pub(super) fn replace(&self, key: &K, value: &V) -> Result<bool, MapError> {
+        self.raw.replace(key.as_bytes(), value.as_bytes())
     }
 
     /// Writes many elements, with few system calls where the kernel can. Of the same key the last counts.

@@ -18,10 +18,12 @@ use shunt_abi::socket::{OriginKey, OriginValue, PeerValue};
 use shunt_abi::source_range::{RangeKey4, RangeKey6, SERVICE_BITS};
 
 use super::adopt::Observed;
+use super::established::Established;
 use super::flow_maps::FlowMaps;
 use super::known::Known;
 use super::map::{CounterMap, MapError, Plain, TypedMap, open_pin};
 use super::write::{Destination, SourceRange, Step, Writes};
+use crate::domain::IpFamily;
 
 /// Where a write failed.
 #[derive(Debug, thiserror::Error)]
@@ -54,8 +56,10 @@ pub(super) struct Maps {
     pub(super) backends: TypedMap<u32, BackendValue>,
     pub(super) flows4: TypedMap<FlowKey4, FlowValue4>,
     pub(super) flows6: TypedMap<FlowKey6, FlowValue6>,
-    pub(super) opening4: TypedMap<FlowKey4, FlowValue4>,
-    pub(super) opening6: TypedMap<FlowKey6, FlowValue6>,
+    /// Rings, of which the agent looks at the size only.
+    pub(super) half_open4: TypedMap<u32, FlowKey4>,
+    pub(super) half_open6: TypedMap<u32, FlowKey6>,
+    pub(super) established: Established,
     ranges4: TypedMap<RangeKey4, u32>,
     ranges6: TypedMap<RangeKey6, u32>,
     pub(super) interfaces: TypedMap<u32, InterfaceValue>,
@@ -85,8 +89,9 @@ impl Maps {
             backends: open(directory, name::BACKENDS)?,
             flows4: open(directory, name::FLOWS4)?,
             flows6: open(directory, name::FLOWS6)?,
-            opening4: open(directory, name::OPENING4)?,
-            opening6: open(directory, name::OPENING6)?,
+            half_open4: open(directory, name::HALF_OPEN4)?,
+            half_open6: open(directory, name::HALF_OPEN6)?,
+            established: Established::open(directory)?,
             ranges4: open(directory, name::RANGES4)?,
             ranges6: open(directory, name::RANGES6)?,
             interfaces: open(directory, name::INTERFACES)?,
@@ -130,26 +135,39 @@ impl Maps {
         Ok(observed)
     }
 
-    /// The flow maps of IPv4.
+    /// The flows of IPv4.
     pub(super) const fn flow_maps4(&self) -> FlowMaps<'_, FlowKey4> {
         FlowMaps {
-            established: &self.flows4,
-            opening: &self.opening4,
+            family: IpFamily::V4,
+            flows: &self.flows4,
+            established: &self.established,
+            limit: self.established_limit(IpFamily::V4),
             reached: &self.reached,
             reached_hosts: &self.reached_hosts,
             roles: &self.roles,
         }
     }
 
-    /// The flow maps of IPv6.
+    /// The flows of IPv6.
     pub(super) const fn flow_maps6(&self) -> FlowMaps<'_, FlowKey6> {
         FlowMaps {
-            established: &self.flows6,
-            opening: &self.opening6,
+            family: IpFamily::V6,
+            flows: &self.flows6,
+            established: &self.established,
+            limit: self.established_limit(IpFamily::V6),
             reached: &self.reached,
             reached_hosts: &self.reached_hosts,
             roles: &self.roles,
         }
+    }
+
+    /// Flows that may be established: what the ring of half-open ones leaves of the map.
+    pub(super) const fn established_limit(&self, family: IpFamily) -> u32 {
+        let (flows, half_open) = match family {
+            IpFamily::V4 => (self.flows4.capacity(), self.half_open4.capacity()),
+            IpFamily::V6 => (self.flows6.capacity(), self.half_open6.capacity()),
+        };
+        flows.saturating_sub(half_open)
     }
 
     /// The frontend that a socket's backend stands for, as the programs find it.

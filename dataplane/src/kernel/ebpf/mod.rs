@@ -3,9 +3,10 @@
 //! # Parts
 //!
 //! Pure: `service` (what one Service port is in the maps), `model` (all of them; changes -> writes), `adopt` (what
-//! an earlier agent left -> model and writes), `ids`, `ranges` and `room` (numbers and places), `audit`, `flows` (when a
-//! flow is over). Talking to the kernel: `sys`, `map` and `maps`; `programs` and `loading`; `attachments` with `link`,
-//! `classic`, `order`, `contest`, `markers` and `interfaces`; `monitor` and `watcher`; `sockets` and `namespaces`; `opt_outs`;
+//! an earlier agent left -> model and writes), `ids`, `ranges` and `room` (numbers and places), `audit`, `flows`,
+//! `patience` and `chains` (when a flow is over, and what goes with it). Talking to the kernel: `sys`, `map` and `maps`;
+//! `collector`, `flow_maps` and `established` (flows); `programs` and `loading`; `attachments` with `link`, `classic`, `order`,
+//! `contest`, `markers` and `interfaces`; `monitor` and `watcher`; `sockets` and `namespaces`; `opt_outs`;
 //! `masquerade`. Answering questions: `observe`, `inspect`, `trial`. `dataplane` puts them behind the trait, `shared` is
 //! what threads share.
 //!
@@ -27,12 +28,15 @@ mod attachments;
 mod audit;
 mod balancing;
 mod cgroup;
+mod chains;
 mod classic;
 mod cleanup;
+mod collector;
 mod contest;
 mod dataplane;
 mod description;
 mod directory;
+mod established;
 mod failure;
 mod flow_maps;
 mod flows;
@@ -55,6 +59,7 @@ mod node_config;
 mod observe;
 mod opt_outs;
 mod order;
+mod patience;
 mod placement;
 mod predecessor;
 #[cfg(feature = "program-log")]
@@ -65,6 +70,8 @@ mod retire;
 mod room;
 mod route;
 mod schema;
+#[cfg(test)]
+mod scratch;
 mod service;
 mod settings;
 mod shared;

@@ -41,6 +41,9 @@ pub(super) fn build(
         hash_seed: if fresh { rand::random::<u32>() | 1 } else { old.hash_seed },
         hairpin4: word(HAIRPIN4),
         hairpin6: words(HAIRPIN6),
+        half_open_shift: settings.sizes.half_open_shift(),
+        established4: settings.sizes.flows,
+        established6: settings.sizes.flows,
         ..Config::default()
     };
     for family in IpFamily::ALL {

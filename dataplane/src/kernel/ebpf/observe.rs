@@ -30,12 +30,12 @@ pub(super) fn observe(shared: &Shared, sizes: &Sizes) -> Observations {
     let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let mut seen = Observations {
         events: events(shared),
-        occupancy: occupancy_of_flows(shared),
+        occupancy: occupancy_of_flows(shared).into(),
         flows: vec![
             (IpFamily::V4, "established", read(&tally.flows4)),
             (IpFamily::V6, "established", read(&tally.flows6)),
-            (IpFamily::V4, "opening", read(&tally.opening4)),
-            (IpFamily::V6, "opening", read(&tally.opening6)),
+            (IpFamily::V4, "opening", read(&tally.half_open4)),
+            (IpFamily::V6, "opening", read(&tally.half_open6)),
         ],
         ..Observations::default()
     };
@@ -68,16 +68,18 @@ fn events(shared: &Shared) -> Vec<EventCount> {
     counted.chain(own).collect()
 }
 
-/// As they were at the last look; a flow has two entries. Affinity, sockets and fragments are not counted: nobody looks
-/// through those tables for another reason, and when they are full they evict what was longest unused.
-fn occupancy_of_flows(shared: &Shared) -> Vec<(&'static str, u64, u64)> {
+/// As they were at the last look. Half-open flows are in the same maps, but have room of their own there, that of the
+/// rings. Affinity, sockets and fragments are not counted: nobody looks through those tables for another reason, and when
+/// they are full they evict what was longest unused.
+fn occupancy_of_flows(shared: &Shared) -> [(&'static str, u64, u64); 4] {
     let (maps, tally) = (&shared.maps, &shared.tally);
-    let halves = |flows: &AtomicU64| flows.load(Ordering::Relaxed) * 2;
-    vec![
-        (name::FLOWS4, halves(&tally.flows4), u64::from(maps.flows4.capacity())),
-        (name::FLOWS6, halves(&tally.flows6), u64::from(maps.flows6.capacity())),
-        (name::OPENING4, halves(&tally.opening4), u64::from(maps.opening4.capacity())),
-        (name::OPENING6, halves(&tally.opening6), u64::from(maps.opening6.capacity())),
+    let read = |flows: &AtomicU64| flows.load(Ordering::Relaxed);
+    let limit = |family| u64::from(maps.established_limit(family));
+    [
+        (name::FLOWS4, read(&tally.flows4), limit(IpFamily::V4)),
+        (name::FLOWS6, read(&tally.flows6), limit(IpFamily::V6)),
+        (name::HALF_OPEN4, read(&tally.half_open4), maps.half_open4.capacity().into()),
+        (name::HALF_OPEN6, read(&tally.half_open6), maps.half_open6.capacity().into()),
     ]
 }
 

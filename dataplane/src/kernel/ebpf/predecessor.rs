@@ -19,12 +19,13 @@ use shunt_abi::frontend::{FrontendKey4, FrontendKey6, FrontendValue};
 use shunt_abi::name;
 use zerocopy::IntoBytes as _;
 
-use super::flow_maps::{FlowMaps, Stage};
+use super::flow_maps::FlowMaps;
+use super::flows::Key;
 use super::map::{MapError, Plain, RawMap, TypedMap};
 use super::maps::{Maps, destination, from_words6};
 use super::model::Model;
 use super::schema::{Conversion, Part, Schema, Unreadable};
-use super::translation::{Half, Translation};
+use super::translation::Translation;
 use super::write::Destination;
 use super::{sys, words};
 
@@ -48,7 +49,7 @@ type Job<'a> = dyn Fn(&mut Carried) -> Result<(), CarryError> + 'a;
 /// What was copied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Carried {
-    /// Halves of flows.
+    /// Flows.
     pub(super) flows: u64,
     /// Clients with affinity.
     pub(super) clients: u64,
@@ -73,7 +74,7 @@ impl Carried {
 impl fmt::Display for Carried {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { flows, clients, sockets, left } = self;
-        write!(f, "{flows} halves of flows, {clients} clients, {sockets} sockets; {left} left out")
+        write!(f, "{flows} flows, {clients} clients, {sockets} sockets; {left} left out")
     }
 }
 
@@ -141,12 +142,9 @@ impl Predecessor {
         let translation = Translation::new(model);
         let mut carried = Carried::default();
         let (four, six) = (maps.flow_maps4(), maps.flow_maps6());
-        let (established, opening) = (Stage::Established, Stage::Opening);
-        let jobs: [(&'static str, &Job<'_>); 8] = [
-            (name::FLOWS4, &|sum| self.flows((name::FLOWS4, established), &four, &translation, sum)),
-            (name::FLOWS6, &|sum| self.flows((name::FLOWS6, established), &six, &translation, sum)),
-            (name::OPENING4, &|sum| self.flows((name::OPENING4, opening), &four, &translation, sum)),
-            (name::OPENING6, &|sum| self.flows((name::OPENING6, opening), &six, &translation, sum)),
+        let jobs: [(&'static str, &Job<'_>); 6] = [
+            (name::FLOWS4, &|sum| self.flows(name::FLOWS4, &four, &translation, sum)),
+            (name::FLOWS6, &|sum| self.flows(name::FLOWS6, &six, &translation, sum)),
             (name::AFFINITY4, &|sum| self.affinity(name::AFFINITY4, &maps.affinity4, &translation, sum)),
             (name::AFFINITY6, &|sum| self.affinity(name::AFFINITY6, &maps.affinity6, &translation, sum)),
             (name::ORIGINS, &|sum| self.origins(maps, &translation, sum)),
@@ -273,26 +271,36 @@ impl Predecessor {
         Ok(())
     }
 
-    fn flows<K: Half>(
+    fn flows<K: Key>(
         &self,
-        (name, stage): (&'static str, Stage),
+        name: &'static str,
         maps: &FlowMaps<'_, K>,
         translation: &Translation<'_>,
         carried: &mut Carried,
     ) -> Result<(), CarryError> {
         let mut full = None;
-        self.read(name, K::RECORDS, &mut |key: K, value: K::Value| match translation
-            .flow(&key, &value)
-            .map(|value| maps.take(stage, &key, &value))
-        {
-            Some(Ok(true)) => carried.flows += 1,
-            Some(Ok(false)) => {}
-            None => carried.left += 1,
-            Some(Err(error)) => {
-                carried.left += 1;
-                full = Some(error);
+        let mut take = |key: &K, value: &K::Value| {
+            match translation.flow(key, value).map(|value| maps.take(key, &value)) {
+                // An alias is of a flow that is counted.
+                Some(Ok(taken)) => carried.flows += u64::from(taken && !K::state(value).is_alias()),
+                None => carried.left += 1,
+                Some(Err(error)) => {
+                    carried.left += 1;
+                    full = Some(error);
+                }
             }
+        };
+        // Those in higher slots come after those that they follow, to be where they were.
+        let mut others = Vec::new();
+        self.read(name, K::RECORDS, &mut |key: K, value: K::Value| match key.slot() {
+            _ if K::state(&value).is_vacant() => {}
+            0 => take(&key, &value),
+            _ => others.push((key, value)),
         })?;
+        others.sort_by_key(|(key, _)| key.slot());
+        for (key, value) in &others {
+            take(key, value);
+        }
         full.map_or(Ok(()), |error| Err(error.into()))
     }
 

@@ -7,16 +7,19 @@ use std::time::Duration;
 
 use shunt_abi::address::UDP;
 use shunt_abi::config::{Config, Range4, Range6};
-use shunt_abi::flow::FORWARD;
 
 use super::attachments::detach_sockets;
 use super::cleanup::cleanup;
+use super::collector::Census;
 use super::directory::Directory;
-use super::flows::{Collector, Key, Pace, Patience};
+use super::flow_maps::FlowMaps;
+use super::flows::Key;
 use super::map::{MapError, TypedMap};
 use super::maps::Maps;
+use super::patience::{Judge, Pace, Patience};
 use super::programs::Programs;
 use super::words;
+use crate::domain::IpFamily;
 
 /// How often it is looked whether the last connection is over.
 const LOOK: Duration = Duration::from_secs(10);
@@ -35,8 +38,9 @@ pub fn retire(bpffs_root: &Path, tcp_idle_seconds: u64) -> io::Result<()> {
     let patience = Patience { idle: tcp_idle_seconds };
     thread::Builder::new().name("ebpf-retires".into()).spawn(move || {
         let mut pace = Pace::default();
+        let mut censuses = [IpFamily::V4, IpFamily::V6].map(Census::new);
         loop {
-            match remaining(&maps, &programs, &mut pace, patience) {
+            match remaining(&maps, &programs, (&mut pace, patience), &mut censuses) {
                 Ok(Some(0)) => break,
                 Ok(_) => {}
                 Err(error) => tracing::warn!("waiting for the last connections of mode ebpf: {error}"),
@@ -61,10 +65,15 @@ fn take_no_more(maps: &Maps) -> Result<(), MapError> {
     maps.config.set(&0, &Config { services4, services6, ..config })?;
     remove_if(&maps.frontends4, |_| true)?;
     remove_if(&maps.frontends6, |_| true)?;
-    remove_if(&maps.flows4, |key| key.protocol == UDP && key.direction == FORWARD)?;
-    remove_if(&maps.flows6, |key| key.protocol == UDP && key.direction == FORWARD)?;
-    remove_if(&maps.opening4, |key| key.protocol == UDP && key.direction == FORWARD)?;
-    remove_if(&maps.opening6, |key| key.protocol == UDP && key.direction == FORWARD)
+    leave_replies(&maps.flow_maps4())?;
+    leave_replies(&maps.flow_maps6())
+}
+
+/// Flows of datagrams become such that know replies only.
+fn leave_replies<K: Key>(maps: &FlowMaps<'_, K>) -> Result<(), MapError> {
+    let flows = maps.flows.entries()?;
+    let mut flows = flows.iter().filter(|(key, _)| key.protocol() == UDP);
+    flows.try_for_each(|(key, value)| maps.leave_replies(key, value))
 }
 
 fn remove_if<K: super::map::Plain, V: super::map::Plain>(
@@ -75,29 +84,20 @@ fn remove_if<K: super::map::Plain, V: super::map::Plain>(
     entries.iter().filter(|(key, _)| goes(key)).try_for_each(|(key, _)| map.delete(key).map(drop))
 }
 
-/// Flows that are left; `None` while it cannot be told how old they are.
+/// Elements that are left; `None` while it cannot be told how old they are.
 fn remaining(
     maps: &Maps,
     programs: &Programs,
-    pace: &mut Pace,
-    patience: Patience,
+    (pace, patience): (&mut Pace, Patience),
+    [census4, census6]: &mut [Census; 2],
 ) -> Result<Option<u64>, String> {
     programs.read_clock().map_err(|error| words(&error))?;
     let reading = maps.clock.get(&0).map_err(|error| words(&error))?.unwrap_or_default();
     pace.take(reading);
-    let config = maps.config.get(&0).map_err(|error| words(&error))?.unwrap_or_default();
-    let collector = Collector { pace, now: reading.tick(), patience, config: &config };
-    let found = count(&collector, &maps.flows4, &maps.opening4)
-        .and_then(|four| Ok(four + count(&collector, &maps.flows6, &maps.opening6)?))
-        .map_err(|error| words(&error))?;
+    let judge = Judge { pace: *pace, now: reading.tick(), patience };
+    let four = census4.look(&maps.flows4, &maps.established, &judge).map_err(|error| words(&error))?;
+    let six = census6.look(&maps.flows6, &maps.established, &judge).map_err(|error| words(&error))?;
+    let left = four.elements + six.elements;
     // None at all need no age.
-    Ok((found == 0 || pace.is_known()).then_some(found))
-}
-
-fn count<K: Key>(
-    collector: &Collector<'_>,
-    established: &TypedMap<K, K::Value>,
-    opening: &TypedMap<K, K::Value>,
-) -> Result<u64, MapError> {
-    Ok(collector.established(established)?.flows + collector.opening(opening)?.flows)
+    Ok((left == 0 || pace.is_known()).then_some(left))
 }

@@ -13,13 +13,13 @@ use shunt_abi::name::capacity;
 
 /// Nodes with less memory get smaller tables for the cluster.
 const AMPLE_MEMORY: u64 = 2 << 30;
-/// Bytes that room for one flow takes in the two flow maps (two halves, with the kernel's 48 bytes of an element and 16 of a
-/// bucket), and its share of the smaller tables that go with them.
-const BYTES_PER_FLOW: u64 = 768;
+/// Bytes that room for one flow takes in the two flow maps (with the kernel's 48 bytes of an element and 16 of a bucket, and a
+/// quarter more for half-open flows), and its share of the smaller tables that go with them.
+const BYTES_PER_FLOW: u64 = 512;
 /// Flows, however little or much memory there is: below, a node would not do; above, looking through them takes seconds.
 const FLOWS: (u64, u64) = (1 << 15, 1 << 20);
-/// Of a list that evicts, each CPU needs this many to evict nothing that is in use.
-const OPENING_PER_CPU: u32 = 4_096;
+/// Flows that begin at one CPU are forgotten when so many others began there and they were not established.
+const HALF_OPEN_PER_CPU: u32 = 4_096;
 /// Cookies that the kernel lets each CPU give to sockets before it gets others: with less room, sockets of one CPU would
 /// take the places that another has just filled.
 const COOKIES_PER_CPU: u32 = 4_096;
@@ -63,10 +63,12 @@ pub struct Sizes {
     pub services: u32,
     /// Source ranges, for each family.
     pub source_ranges: u32,
-    /// Halves of established flows, for each family.
+    /// Established flows, for each family.
     pub flows: u32,
-    /// Halves of flows that are not established yet, for each family.
-    pub opening: u32,
+    /// Half-open flows, for each family: a power of two.
+    pub half_open: u32,
+    /// CPUs that there can be, each of which has a part of the half-open flows.
+    pub cpus: u32,
     /// Clients with affinity, for each family.
     pub affinity: u32,
     /// Connected sockets that got a backend: a power of two.
@@ -91,7 +93,6 @@ impl Sizes {
         let of = |wanted: Option<NonZeroU32>, default: u32| wanted.map_or(default, NonZeroU32::get);
         let shrink = (AMPLE_MEMORY / memory.max(1)).checked_ilog2().unwrap_or(0).min(3);
         let flows = flows(memory, wanted.memory_millionths);
-        let halves = wanted.flows.map_or(flows * 2, |flows| flows.get().saturating_mul(2));
         let services = of(wanted.service_ports, SERVICE_PORTS >> shrink);
         Self {
             frontends: of(wanted.frontends, FRONTENDS >> shrink),
@@ -99,8 +100,9 @@ impl Sizes {
             pool: of(wanted.pool_slots, capacity::POOL >> shrink),
             services: services.saturating_add(1),
             source_ranges: of(wanted.source_ranges, capacity::RANGES),
-            flows: halves,
-            opening: (flows / 4).max(OPENING_PER_CPU.saturating_mul(cpus).next_power_of_two()),
+            flows: of(wanted.flows, flows),
+            half_open: (flows / 4).max(HALF_OPEN_PER_CPU.saturating_mul(cpus).next_power_of_two()),
+            cpus,
             affinity: of(wanted.affinity_clients, flows / 4),
             peers: of(wanted.sockets, (flows / 2).max(COOKIES_PER_CPU.saturating_mul(cpus)))
                 .checked_next_power_of_two()
@@ -110,6 +112,12 @@ impl Sizes {
         }
     }
 
+    /// log2 of the half-open flows that each CPU can have.
+    pub(super) fn half_open_shift(&self) -> u32 {
+        let places = self.half_open.max(1).ilog2();
+        places.saturating_sub(self.cpus.max(1).next_power_of_two().ilog2())
+    }
+
     /// Whether the traffic of Service ports is counted.
     pub(super) const fn counts_services(&self) -> bool {
         self.counted > 1
@@ -117,6 +125,7 @@ impl Sizes {
 
     /// Each map that has one of these sizes.
     pub(super) const fn maps(&self) -> [(&'static str, u32); 16] {
+        let all_flows = self.flows.saturating_add(self.half_open);
         [
             (name::FRONTENDS4, self.frontends),
             (name::FRONTENDS6, self.frontends),
@@ -124,10 +133,10 @@ impl Sizes {
             (name::POOL, self.pool),
             (name::RANGES4, self.source_ranges),
             (name::RANGES6, self.source_ranges),
-            (name::FLOWS4, self.flows),
-            (name::FLOWS6, self.flows),
-            (name::OPENING4, self.opening),
-            (name::OPENING6, self.opening),
+            (name::FLOWS4, all_flows),
+            (name::FLOWS6, all_flows),
+            (name::HALF_OPEN4, self.half_open),
+            (name::HALF_OPEN6, self.half_open),
             (name::AFFINITY4, self.affinity),
             (name::AFFINITY6, self.affinity),
             (name::PEERS, self.peers),
@@ -189,10 +198,10 @@ mod tests {
 
     #[test]
     fn tables_of_traffic_follow_the_memory_and_those_of_the_cluster_do_not() {
-        let flows = |memory: u64| default_for(memory).flows / 2;
+        let flows = |memory: u64| default_for(memory).flows;
         assert_eq!(
             [GIB / 2, 4 * GIB, 24 * GIB, 64 * GIB, 1024 * GIB].map(flows),
-            [1 << 15, 1 << 15, 1 << 18, 1 << 19, 1 << 20]
+            [1 << 15, 1 << 16, 1 << 18, 1 << 20, 1 << 20]
         );
         assert_eq!(default_for(24 * GIB).frontends, default_for(1024 * GIB).frontends);
         let small = default_for(GIB / 2);
@@ -202,8 +211,17 @@ mod tests {
 
     #[test]
     fn every_cpu_has_room_for_flows_that_begin() {
-        let many = Wanted { memory_millionths: 10_000, ..Wanted::default() };
-        assert_eq!(Sizes::new(&many, 4 * GIB, 128, false).opening, 128 * OPENING_PER_CPU);
+        let wanted = Wanted { memory_millionths: 10_000, ..Wanted::default() };
+        for (cpus, memory, places, each) in [
+            (1, 4 * GIB, 1 << 14, 1 << 14),
+            (3, 4 * GIB, 1 << 14, 1 << 12),
+            (128, 4 * GIB, 128 * HALF_OPEN_PER_CPU, HALF_OPEN_PER_CPU),
+            (100, 64 * GIB, 1 << 19, HALF_OPEN_PER_CPU),
+            (2, 64 * GIB, 1 << 18, 1 << 17),
+        ] {
+            let sizes = Sizes::new(&wanted, memory, cpus, false);
+            assert_eq!((sizes.half_open, 1 << sizes.half_open_shift()), (places, each), "{cpus} CPUs");
+        }
     }
 
     #[test]
@@ -226,7 +244,13 @@ mod tests {
             ..Wanted::default()
         };
         let sizes = Sizes::new(&wanted, 4 * GIB, 2, false);
-        assert_eq!((sizes.frontends, sizes.flows), (100, 100));
+        assert_eq!((sizes.frontends, sizes.flows), (100, 50));
+        let elements = sizes.maps().into_iter().find(|(map, _)| *map == name::FLOWS4);
+        assert_eq!(
+            elements,
+            Some((name::FLOWS4, 50 + sizes.half_open)),
+            "half-open flows have room of their own"
+        );
         assert_ne!(sizes.tag(), default_for(4 * GIB).tag());
         let counting = Sizes::new(&wanted, 4 * GIB, 2, true);
         assert_eq!((sizes.counted, counting.counted), (1, counting.services));

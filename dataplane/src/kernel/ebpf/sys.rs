@@ -275,6 +275,15 @@ pub(super) fn create_map(kind: MapKind, [key, value, entries]: [u32; 3]) -> io::
     attribute.call_for_fd(Command::MapCreate)
 }
 
+/// Makes an array whose elements can be mapped into memory.
+#[cfg(test)]
+pub(super) fn create_memory(value: u32, entries: u32) -> io::Result<OwnedFd> {
+    /// `BPF_F_MMAPABLE`
+    const MAPPABLE: u32 = 1 << 10;
+    let attribute = Attribute::new().u32(0, MapKind::Array as u32).u32(4, 4).u32(8, value).u32(12, entries);
+    attribute.u32(16, MAPPABLE).call_for_fd(Command::MapCreate)
+}
+
 /// What the kernel says about a map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct MapInfo {
@@ -324,6 +333,14 @@ pub(super) fn update(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> io::Resul
     let mut attribute = Attribute::new().fd(0, map).pointer(8, key.as_ptr()).pointer(16, value.as_ptr());
     attribute.call(Command::MapUpdate)?;
     Ok(())
+}
+
+/// Writes one element that is there already; false if there is none.
+pub(super) fn replace(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> io::Result<bool> {
+    /// `BPF_EXIST`
+    const EXISTING: u64 = 2;
+    let attribute = Attribute::new().fd(0, map).pointer(8, key.as_ptr()).pointer(16, value.as_ptr());
+    present(attribute.u64(24, EXISTING).call(Command::MapUpdate))
 }
 
 /// Removes one element; false if there was none.

@@ -2,14 +2,13 @@
 //! addresses, which both have. Pure.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use shunt_abi::address::{UDP, from_word, from_words};
-use shunt_abi::flow::{FlowKey4, FlowKey6, FlowValue4, FlowValue6};
+use shunt_abi::address::{UDP, from_words};
 use shunt_abi::socket::{OriginKey, OriginValue};
 
 use super::flows::Key;
-use super::maps::{destination, from_words6};
+use super::maps::destination;
 use super::model::Model;
 use super::service::Service;
 use super::write::Destination;
@@ -50,18 +49,17 @@ impl<'a> Translation<'a> {
         Some(Place { service: service.id, backend: held.id.index, generation: held.id.generation })
     }
 
-    /// One half of a flow with the numbers of this agent. Connections stay with their backend even when the plan has
+    /// An element of a flow with the numbers of this agent. Connections stay with their backend even when the plan has
     /// neither it nor the frontend any more; datagrams do not, and begin anew.
-    pub(super) fn flow<K: Half>(&self, key: &K, value: &K::Value) -> Option<K::Value> {
-        let (frontend, backend) = key.ends(value);
-        match self.place(&frontend, backend) {
-            Some(place) => Some(K::with(value, place)),
-            None if key.protocol() == UDP => None,
-            None => {
-                let service = self.service(&[frontend]).unwrap_or(0);
-                Some(K::with(value, Place { service, ..NOBODY }))
-            }
-        }
+    pub(super) fn flow<K: Key>(&self, key: &K, value: &K::Value) -> Option<K::Value> {
+        let [frontend, backend] = key.ends(value);
+        let place = match self.place(&frontend, SocketAddr::new(backend.address, backend.port)) {
+            Some(place) => place,
+            None if key.protocol() == UDP => return None,
+            None => Place { service: self.service(&[frontend]).unwrap_or(0), ..NOBODY },
+        };
+        let Place { service, backend, generation } = place;
+        Some(K::with_numbers(value, service, backend, generation))
     }
 
     /// What a socket believes its peer to be; `None` if that has no such backend any more.
@@ -73,51 +71,13 @@ impl<'a> Translation<'a> {
     }
 }
 
-/// One half of a flow, for those who change its numbers.
-pub(super) trait Half: Key {
-    /// Names of the key's and the value's layout.
-    const RECORDS: [&'static str; 2];
-    /// Frontend and backend.
-    fn ends(&self, value: &Self::Value) -> (Destination, SocketAddr);
-    /// The value with other numbers.
-    fn with(value: &Self::Value, place: Place) -> Self::Value;
-}
-
-macro_rules! half {
-    ($key:ident, $value:ident, $address:expr) => {
-        impl Half for $key {
-            const RECORDS: [&'static str; 2] = [stringify!($key), stringify!($value)];
-
-            fn ends(&self, value: &$value) -> (Destination, SocketAddr) {
-                let named = ($address(value.address), value.port);
-                let (frontend, backend): ((IpAddr, u16), (IpAddr, u16)) = if self.is_forward() {
-                    (($address(self.destination), self.destination_port), named)
-                } else {
-                    (named, ($address(self.source), self.source_port))
-                };
-                (
-                    destination(frontend.0, frontend.1, self.protocol),
-                    SocketAddr::new(backend.0, u16::from_be(backend.1)),
-                )
-            }
-
-            fn with(value: &$value, place: Place) -> $value {
-                let Place { service, backend, generation } = place;
-                $value { service, backend, generation, ..*value }
-            }
-        }
-    };
-}
-half!(FlowKey4, FlowValue4, |word| IpAddr::V4(from_word(word)));
-half!(FlowKey6, FlowValue6, from_words6);
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
     use std::time::Instant;
 
     use shunt_abi::address::{TCP, mapped_words, word};
-    use shunt_abi::flow::{FORWARD, REVERSE};
+    use shunt_abi::flow::{FlowKey4, FlowValue4};
 
     use super::*;
     use crate::kernel::ebpf::model::samples::{destination as at, frontend, spec};
@@ -141,54 +101,46 @@ mod tests {
         model
     }
 
-    /// Both halves of a flow from a client to a backend of 10.96.0.2.
-    fn halves(protocol: u8, backend: [u8; 4]) -> [(FlowKey4, FlowValue4); 2] {
-        let (client, vip, backend) =
-            (word([10, 9, 9, 9].into()), word([10, 96, 0, 2].into()), word(backend.into()));
-        let key = FlowKey4 { protocol, pad: 0, ..FlowKey4::default() };
-        let old =
-            FlowValue4 { backend: 77, generation: 3, service: 66, last_seen: 5, ..FlowValue4::default() };
-        let forward = FlowKey4 {
-            source: client,
-            destination: vip,
-            source_port: 4000_u16.to_be(),
-            destination_port: 80_u16.to_be(),
-            direction: FORWARD,
-            ..key
+    /// A flow from a client through 10.96.0.2.
+    fn flow(protocol: u8, backend: [u8; 4]) -> (FlowKey4, FlowValue4) {
+        let key =
+            FlowKey4 { client: word([10, 9, 9, 9].into()), client_port: 4000_u16.to_be(), protocol, slot: 0 };
+        let value = FlowValue4 {
+            frontend: word([10, 96, 0, 2].into()),
+            frontend_port: 80_u16.to_be(),
+            backend: word(backend.into()),
+            backend_port: 8080_u16.to_be(),
+            id: 77,
+            generation: 3,
+            service: 66,
+            last_seen: 5,
+            ..FlowValue4::default()
         };
-        let to = FlowValue4 { address: backend, port: 8080_u16.to_be(), ..old };
-        let back = FlowValue4 { address: vip, port: 80_u16.to_be(), ..old };
-        let reverse = forward.other_half(&to, 0);
-        assert_eq!(reverse.direction, REVERSE);
-        [(forward, to), (reverse, back)]
+        (key, value)
     }
 
     #[test]
-    fn both_halves_of_a_flow_get_the_same_numbers_of_this_agent() {
+    fn a_flow_gets_the_numbers_of_this_agent() {
         let model = model();
         let translation = Translation::new(&model);
         let held = translation.place(&at("10.96.0.2", 80), "10.0.0.2:8080".parse().unwrap()).unwrap();
         assert!(held.generation >= 50 && held.service != 66);
-        for (key, value) in halves(TCP, [10, 0, 0, 2]) {
-            let new = translation.flow(&key, &value).unwrap();
-            let numbers = Place { service: new.service, backend: new.backend, generation: new.generation };
-            assert_eq!(numbers, held);
-            assert_eq!((new.address, new.port, new.last_seen), (value.address, value.port, value.last_seen));
-        }
+        let (key, value) = flow(TCP, [10, 0, 0, 2]);
+        let Place { service, backend, generation } = held;
+        let expected = FlowValue4 { service, id: backend, generation, ..value };
+        assert_eq!(translation.flow(&key, &value), Some(expected));
     }
 
     #[test]
     fn connections_stay_with_a_backend_that_is_gone_and_datagrams_leave_it() {
         let model = model();
         let translation = Translation::new(&model);
-        for (key, value) in halves(TCP, [10, 0, 0, 7]) {
-            let new = translation.flow(&key, &value).unwrap();
-            assert_eq!((new.backend, new.address), (0, value.address));
-            assert_ne!(new.generation, 0, "number 0 has generation 0");
-        }
-        for (key, value) in halves(UDP, [10, 0, 0, 7]) {
-            assert_eq!(translation.flow(&key, &value), None);
-        }
+        let (key, value) = flow(TCP, [10, 0, 0, 7]);
+        let new = translation.flow(&key, &value).unwrap();
+        assert_eq!((new.id, new.backend), (0, value.backend));
+        assert_ne!(new.generation, 0, "number 0 has generation 0");
+        let (key, value) = flow(UDP, [10, 0, 0, 7]);
+        assert_eq!(translation.flow(&key, &value), None);
     }
 
     #[test]

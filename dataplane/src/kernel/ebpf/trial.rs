@@ -8,12 +8,12 @@ use etherparse::{
     IpNumber, NetSlice, PacketBuilder, SlicedPacket, TransportSlice, err::packet::BuildWriteError,
 };
 use shunt_abi::address::{word, words};
-use shunt_abi::flow::{FORWARD, FlowKey4, FlowKey6};
+use shunt_abi::flow::{FlowKey4, FlowKey6, FlowValue4, FlowValue6};
 use shunt_abi::name;
 
 use super::attachments::Attachments;
 use super::interfaces::Interface;
-use super::map::{MapError, TypedMap};
+use super::map::MapError;
 use super::maps::Maps;
 use super::route::output_interface;
 use super::words as error_words;
@@ -162,63 +162,40 @@ fn sctp(packet: &SlicedPacket<'_>) -> Option<[u16; 2]> {
     Some([u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])])
 }
 
-fn key4(question: &Question, from: std::net::Ipv4Addr, to: std::net::Ipv4Addr) -> FlowKey4 {
-    FlowKey4 {
-        source: word(from),
-        destination: word(to),
-        source_port: SOURCE_PORT.to_be(),
-        destination_port: question.to.port().to_be(),
-        protocol: question.protocol.number(),
-        direction: FORWARD,
-        pad: 0,
-    }
-}
-
-fn key6(question: &Question) -> FlowKey6 {
-    FlowKey6 {
-        source: words(v6(question.from)),
-        destination: words(v6(question.to.ip())),
-        source_port: SOURCE_PORT.to_be(),
-        destination_port: question.to.port().to_be(),
-        protocol: question.protocol.number(),
-        direction: FORWARD,
-        pad: 0,
-    }
-}
-
 /// Somebody has such a flow already.
 fn known_flow(maps: &Maps, question: &Question) -> Result<bool, MapError> {
-    if let (IpAddr::V4(from), IpAddr::V4(to)) = (question.from, question.to.ip()) {
-        let key = key4(question, from, to);
-        Ok(maps.flows4.get(&key)?.is_some() || maps.opening4.get(&key)?.is_some())
-    } else {
-        let key = key6(question);
-        Ok(maps.flows6.get(&key)?.is_some() || maps.opening6.get(&key)?.is_some())
+    match flow_of(maps, question)? {
+        Flow::V4(found) => Ok(found.is_some()),
+        Flow::V6(found) => Ok(found.is_some()),
     }
 }
 
-/// Removes both halves of the flow that the packet began, if it did.
+/// Removes the flow that the packet began, if it did.
 fn forget(maps: &Maps, question: &Question) -> Result<(), MapError> {
-    let config = maps.config.get(&0)?.unwrap_or_default();
-    if let (IpAddr::V4(from), IpAddr::V4(to)) = (question.from, question.to.ip()) {
-        let key = key4(question, from, to);
-        remove(&maps.opening4, &key, |value| key.other_half(value, config.hairpin4))
-    } else {
-        let key = key6(question);
-        remove(&maps.opening6, &key, |value| key.other_half(value, config.hairpin6))
+    match flow_of(maps, question)? {
+        Flow::V4(Some((key, value))) => maps.flow_maps4().forget(&key, &value),
+        Flow::V6(Some((key, value))) => maps.flow_maps6().forget(&key, &value),
+        Flow::V4(None) | Flow::V6(None) => Ok(()),
     }
 }
 
-fn remove<K: super::map::Plain, V: super::map::Plain>(
-    map: &TypedMap<K, V>,
-    key: &K,
-    other_half: impl FnOnce(&V) -> K,
-) -> Result<(), MapError> {
-    if let Some(value) = map.get(key)? {
-        map.delete(key)?;
-        map.delete(&other_half(&value))?;
+/// What the maps have, of the family.
+enum Flow {
+    V4(Option<(FlowKey4, FlowValue4)>),
+    V6(Option<(FlowKey6, FlowValue6)>),
+}
+
+/// The flow of the packet.
+fn flow_of(maps: &Maps, question: &Question) -> Result<Flow, MapError> {
+    let (protocol, port) = (question.protocol.number(), question.to.port().to_be());
+    let client_port = SOURCE_PORT.to_be();
+    if let (IpAddr::V4(from), IpAddr::V4(to)) = (question.from, question.to.ip()) {
+        let key = FlowKey4 { client: word(from), client_port, protocol, slot: 0 };
+        return maps.flow_maps4().find(&key, |value| value.is_to(word(to), port)).map(Flow::V4);
     }
-    Ok(())
+    let (from, to) = (words(v6(question.from)), words(v6(question.to.ip())));
+    let key = FlowKey6 { client: from, client_port, protocol, slot: 0 };
+    maps.flow_maps6().find(&key, |value| value.is_to(to, port)).map(Flow::V6)
 }
 
 #[cfg(test)]

@@ -11,9 +11,10 @@ use shunt_abi::address::{UDP, mapped_words};
 use shunt_abi::socket::OriginKey;
 
 use super::attachments::AttachError;
-use super::flows::{Collector, Pace, Patience, pause};
+use super::collector::Census;
 use super::map::MapError;
 use super::maps::Maps;
+use super::patience::{Judge, Pace, Patience, pause};
 use super::shared::Shared;
 use super::sockets::{self, Connected};
 use super::{namespaces, words};
@@ -34,10 +35,10 @@ pub(super) struct Tally {
     pub(super) flows4: AtomicU64,
     /// The same, IPv6.
     pub(super) flows6: AtomicU64,
-    /// Flows that are not established, IPv4.
-    pub(super) opening4: AtomicU64,
+    /// Half-open flows, IPv4.
+    pub(super) half_open4: AtomicU64,
     /// The same, IPv6.
-    pub(super) opening6: AtomicU64,
+    pub(super) half_open6: AtomicU64,
     /// Flows removed so far.
     pub(super) collected: AtomicU64,
     /// Sockets destroyed so far.
@@ -47,6 +48,7 @@ pub(super) struct Tally {
 /// Works until the other end of `jobs` is gone.
 pub(super) fn run(shared: &Arc<Shared>, jobs: &Receiver<Job>, cgroup: Option<&Path>, patience: Patience) {
     let mut pace = Pace::default();
+    let mut censuses = [IpFamily::V4, IpFamily::V6].map(Census::new);
     let now = Instant::now();
     let (mut collect_at, mut look_at) = (now + pause_after(shared), now);
     let mut looking = Allowance::new(now);
@@ -70,7 +72,7 @@ pub(super) fn run(shared: &Arc<Shared>, jobs: &Receiver<Job>, cgroup: Option<&Pa
             owes_look = false;
         }
         if now >= collect_at {
-            if let Err(error) = collect(shared, &mut pace, patience) {
+            if let Err(error) = collect(shared, (&mut pace, patience), &mut censuses) {
                 tracing::warn!("collecting flows: {}", words(&error));
             }
             collect_at = Instant::now() + pause_after(shared);
@@ -85,29 +87,33 @@ fn pause_after(shared: &Shared) -> Duration {
 }
 
 /// One look through all flows.
-fn collect(shared: &Shared, pace: &mut Pace, patience: Patience) -> Result<(), AttachError> {
+fn collect(
+    shared: &Shared,
+    (pace, patience): (&mut Pace, Patience),
+    [census4, census6]: &mut [Census; 2],
+) -> Result<(), AttachError> {
     shared.attachments().programs.read_clock()?;
     let reading = shared.maps.clock.get(&0)?.unwrap_or_default();
     pace.take(reading);
     if !pace.is_known() {
         return Ok(());
     }
-    let config = shared.maps.config.get(&0)?.unwrap_or_default();
-    let collector = Collector { pace, now: reading.tick(), patience, config: &config };
+    let judge = Judge { pace: *pace, now: reading.tick(), patience };
     let maps = &shared.maps;
-    let established = [collector.established(&maps.flows4)?, collector.established(&maps.flows6)?];
-    let opening = [collector.opening(&maps.opening4)?, collector.opening(&maps.opening6)?];
+    let four = census4.look(&maps.flows4, &maps.established, &judge)?;
+    let six = census6.look(&maps.flows6, &maps.established, &judge)?;
     let tally = &shared.tally;
-    let [four, six] = established;
-    tally.flows4.store(four.flows, Ordering::Relaxed);
-    tally.flows6.store(six.flows, Ordering::Relaxed);
-    let [opening4, opening6] = opening;
-    tally.opening4.store(opening4.flows, Ordering::Relaxed);
-    tally.opening6.store(opening6.flows, Ordering::Relaxed);
-    shared.end_masquerading(IpFamily::V4, four.masqueraded + opening4.masqueraded);
-    shared.end_masquerading(IpFamily::V6, six.masqueraded + opening6.masqueraded);
-    let removed = established.iter().chain(&opening).map(|found| found.removed).sum();
-    tally.collected.fetch_add(removed, Ordering::Relaxed);
+    for (counter, number) in [
+        (&tally.flows4, four.established),
+        (&tally.flows6, six.established),
+        (&tally.half_open4, four.half_open),
+        (&tally.half_open6, six.half_open),
+    ] {
+        counter.store(number, Ordering::Relaxed);
+    }
+    shared.end_masquerading(IpFamily::V4, four.masqueraded);
+    shared.end_masquerading(IpFamily::V6, six.masqueraded);
+    tally.collected.fetch_add(four.removed + six.removed, Ordering::Relaxed);
     Ok(())
 }
 

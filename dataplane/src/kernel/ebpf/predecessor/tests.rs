@@ -1,61 +1,59 @@
 //! Maps of a build with other layouts, made by hand in a BPF file system of the test's own. Needs root.
 
-use std::fs;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
+use std::{fs, io};
 
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
 use shunt_abi::address::{TCP, mapped_words, word};
-use shunt_abi::flow::{FORWARD, FlowKey4, FlowValue4, SEEN_AGAIN};
+use shunt_abi::flow::{ESTABLISHED, FlowKey4, FlowValue4, HAIRPIN, MORE, VACANT};
 use shunt_abi::known::Role;
 use shunt_abi::reached::{self, ReachedValue};
 use shunt_abi::socket::{OriginKey, OriginValue, PeerValue};
 
 use super::sys::{MapKind, create_map};
 use super::*;
+use crate::domain::IpFamily;
 use crate::kernel::ebpf::known::{self, bits};
 use crate::kernel::ebpf::model::Capacities;
 use crate::kernel::ebpf::model::samples::{destination as at, frontend, spec};
 use crate::kernel::ebpf::programs::Programs;
+use crate::kernel::ebpf::scratch::in_bpffs;
 use crate::kernel::ebpf::service::Surroundings;
 use crate::kernel::ebpf::sizes::{Sizes, Wanted};
 use crate::plan::{Change, Changes};
 
-/// Values of the other build: other orders, fields of which this one knows nothing, and a key that it cannot know.
+/// Values of a build in the other order, with fields of which this one knows nothing, and a key that it cannot know.
 const OTHER: [&str; 4] = [
-    "FlowValue4:36:colour@0,generation@4,backend@8,service@12,last_seen@16,interface@20,address@24,port@28,flags@30,spare@32,",
+    "FlowValue4:56:colour@0,last_seen@4,generation@8,id@12,service@16,interface@20,place@24,frontend@28,backend@32,\
+     chain@36,by_backend@37,by_client@38,pad@39,frontend_port@40,backend_port@42,client_port@44,flags@46,spare@48,",
     "AffinityValue:24:backend@0,generation@4,last_used@8,weight@16,",
     "BackendValue:28:zone@0,generation@4,port@8,flags@10,address@12,",
-    "FlowKey6:44:source@0,destination@16,source_port@32,destination_port@34,protocol@36,direction@37,pad@38,zone@40,",
+    "FlowKey6:24:client@0,client_port@16,protocol@18,slot@19,zone@20,",
 ];
 
-fn in_bpffs(test: impl FnOnce(&Path) + Send + 'static) {
-    let thread = std::thread::spawn(|| {
-        let folder = tempfile::tempdir().unwrap();
-        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).expect("this test needs root");
-        let none = None::<&str>;
-        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
-        mount(Some("bpf"), folder.path(), Some("bpf"), MsFlags::empty(), none).unwrap();
-        test(folder.path());
-    });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
-}
+/// Of a build whose flows had two halves each, in other maps.
+const HALVES: [&str; 4] = [
+    "FlowKey4:16:source@0,destination@4,source_port@8,destination_port@10,protocol@12,direction@13,pad@14,",
+    "FlowKey6:40:source@0,destination@16,source_port@32,destination_port@34,protocol@36,direction@37,pad@38,",
+    "FlowValue4:32:address@0,port@4,flags@6,backend@8,generation@12,service@16,last_seen@20,interface@24,\
+     client_port@28,pad@30,",
+    "FlowValue6:44:address@0,port@16,flags@18,backend@20,generation@24,service@28,last_seen@32,interface@36,\
+     client_port@40,pad@42,",
+];
 
 /// The folder of the other build.
 struct Other(PathBuf);
 
 impl Other {
-    fn new(root: &Path) -> Self {
+    /// With these layouts in the place of ours.
+    fn new(root: &Path, layouts: &[&str]) -> Self {
         let path = root.join("shunt/00000001");
         fs::create_dir_all(&path).unwrap();
         let name_of = |line: &str| line.split(':').next().unwrap_or_default().to_owned();
-        let replaced: Vec<String> = OTHER.iter().map(|line| name_of(line)).collect();
+        let replaced: Vec<String> = layouts.iter().map(|line| name_of(line)).collect();
         let own = Schema::own_text();
         let kept = own.lines().filter(|line| !replaced.contains(&name_of(line)));
-        let text = kept.chain(OTHER).collect::<Vec<_>>().join("\n");
+        let text = kept.chain(layouts.iter().copied()).collect::<Vec<_>>().join("\n");
         let other = Self(path);
         let size = u32::try_from(text.len()).unwrap();
         other.map(SCHEMA, MapKind::Array, [4, size, 1], &[(&[0; 4], text.as_bytes())]);
@@ -101,21 +99,33 @@ fn own(root: &Path) -> (Maps, Model) {
 const VIP: [u8; 4] = [10, 96, 0, 2];
 const CLIENT: [u8; 4] = [10, 9, 9, 9];
 
-fn forward() -> FlowKey4 {
-    FlowKey4 {
-        source: word(CLIENT.into()),
-        destination: word(VIP.into()),
-        source_port: 4000_u16.to_be(),
-        destination_port: 80_u16.to_be(),
-        protocol: TCP,
-        direction: FORWARD,
-        pad: 0,
-    }
+fn key(slot: u8) -> FlowKey4 {
+    FlowKey4 { client: word(CLIENT.into()), client_port: 4000_u16.to_be(), protocol: TCP, slot }
 }
 
+/// A flow of the other build, in its order.
+fn flow(backend: [u8; 4], frontend: u16, (chain, by_client): (u8, u8)) -> Vec<u8> {
+    let bits = u32::from_ne_bytes([chain, 0, by_client, 0]);
+    let ports = two(frontend.to_be(), 8080_u16.to_be());
+    let (frontend, backend) = (word(VIP.into()), word(backend.into()));
+    bytes(&[99, 1234, 6, 7, 33, 5, 17, frontend, backend, bits, ports, two(0, HAIRPIN), 99, 99])
+}
+
+/// Flows of the other build.
+fn fill_flows(other: &Other) {
+    let flows = [
+        (key(0), flow([10, 0, 0, 2], 80, (MORE | VACANT, ESTABLISHED))),
+        (key(1), flow([10, 0, 0, 2], 80, (MORE, ESTABLISHED))),
+        (key(2), flow([10, 0, 0, 2], 443, (0, 0))),
+    ];
+    let flows: Vec<_> = flows.iter().map(|(key, value)| (key.as_bytes(), &value[..])).collect();
+    other.hash(name::FLOWS4, 8, 56, &flows);
+    other.hash(name::FLOWS6, 24, 68, &[(&[1; 24], &[2; 68])]);
+}
+
+/// What else the other build has.
 fn fill(other: &Other) {
     let port = 8080_u16.to_be();
-    let backend = word([10, 0, 0, 2].into());
     let vip = FrontendKey4 { address: word(VIP.into()), port: 80_u16.to_be(), protocol: TCP, pad: 0 };
     let whole = FrontendKey4 { port: 0, protocol: 0, ..vip };
     let value = FrontendValue { service: 33, ..FrontendValue::default() };
@@ -129,11 +139,6 @@ fn fill(other: &Other) {
     let [a, b, c, d] = mapped_words(std::net::IpAddr::from([10, 0, 0, 2]));
     let held = bytes(&[1, 6, two(port, 0), a, b, c, d]);
     other.map(name::BACKENDS, MapKind::Array, [4, 28, 64], &[(&7_u32.to_ne_bytes(), &held)]);
-    let flow = bytes(&[99, 6, 7, 33, 1234, 5, backend, two(port, SEEN_AGAIN), 99]);
-    other.hash(name::FLOWS4, 16, 36, &[(forward().as_bytes(), &flow)]);
-    other.hash(name::OPENING4, 16, 36, &[]);
-    other.hash(name::FLOWS6, 44, 40, &[(&[1; 44], &[2; 40])]);
-    other.hash(name::OPENING6, 44, 40, &[]);
     let client = AffinityKey4 { client: word(CLIENT.into()), service: 33 };
     let had = bytes(&[7, 6, 4_000_000, 0, 9, 9]);
     other.hash(name::AFFINITY4, 8, 24, &[(client.as_bytes(), &had)]);
@@ -165,29 +170,41 @@ fn fill(other: &Other) {
 #[test]
 fn maps_of_other_layouts_are_read_field_by_field_and_what_cannot_be_read_is_left_out() {
     in_bpffs(|root| {
-        let other = Other::new(root);
+        let other = Other::new(root, &OTHER);
         fill(&other);
+        fill_flows(&other);
         let (maps, model) = own(root);
         let earlier = Predecessor::open(other.0.clone());
         let carried = earlier.carry(&model, &maps);
-        assert_eq!(carried, Carried { flows: 1, clients: 1, sockets: 1, left: 0 });
+        assert_eq!(carried, Carried { flows: 2, clients: 1, sockets: 1, left: 0 });
         let translation = Translation::new(&model);
         let place = translation.place(&at("10.96.0.2", 80), "10.0.0.2:8080".parse().unwrap()).unwrap();
         assert!(place.generation >= 500);
         let expected = FlowValue4 {
-            address: word([10, 0, 0, 2].into()),
-            port: 8080_u16.to_be(),
-            flags: SEEN_AGAIN,
-            backend: place.backend,
+            frontend: word(VIP.into()),
+            frontend_port: 80_u16.to_be(),
+            backend: word([10, 0, 0, 2].into()),
+            backend_port: 8080_u16.to_be(),
+            flags: HAIRPIN,
+            client_port: 0,
+            by_client: ESTABLISHED,
+            by_backend: 0,
+            chain: MORE,
+            pad: 0,
+            last_seen: 1234,
+            id: place.backend,
             generation: place.generation,
             service: place.service,
-            last_seen: 1234,
             interface: 5,
-            // A field that the other build does not have.
-            client_port: 0,
-            pad: 0,
+            // Its ring is not ours.
+            place: 0,
         };
-        assert_eq!(maps.flows4.get(&forward()).unwrap(), Some(expected));
+        assert_eq!(maps.flows4.get(&key(0)).unwrap(), Some(expected), "the vacant slot is left out");
+        let half_open = maps.flows4.get(&key(1)).unwrap().unwrap();
+        assert_eq!((half_open.frontend_port, half_open.chain, half_open.id), (443_u16.to_be(), 0, 0));
+        assert_eq!(maps.flows4.get(&key(2)).unwrap(), None);
+        let established = IpFamily::ALL.map(|family| maps.established.read(family));
+        assert_eq!(established, [1, 0], "the half-open one does not count");
         let backend = reached::element(bits(Role::Backend, at("10.0.0.2", 8080)));
         assert_eq!(
             maps.reached.get(&backend).unwrap(),
@@ -198,6 +215,8 @@ fn maps_of_other_layouts_are_read_field_by_field_and_what_cannot_be_read_is_left
         assert_eq!(maps.reached_hosts.get(&host.word).unwrap(), Some(reached::ALL_HOSTS), "nor these");
         assert!(host.is_in(Role::Backend, maps.roles.get(&host.word).unwrap().unwrap()), "nor requests");
         assert!(maps.flows6.entries().unwrap().is_empty(), "keys with an unknown part cannot be read");
+        assert_eq!(earlier.carry(&model, &maps).flows, 2, "what is as new is taken once more, not added");
+        assert_eq!((maps.flows4.entries().unwrap().len(), maps.established.read(IpFamily::V4)), (2, 1));
         let client = AffinityKey4 { client: word(CLIENT.into()), service: place.service };
         let had =
             AffinityValue { last_used: 4_000_000, backend: place.backend, generation: place.generation };
@@ -210,20 +229,83 @@ fn maps_of_other_layouts_are_read_field_by_field_and_what_cannot_be_read_is_left
 #[test]
 fn what_this_agent_has_seen_later_is_not_overwritten() {
     in_bpffs(|root| {
-        let other = Other::new(root);
+        let other = Other::new(root, &OTHER);
         fill(&other);
+        fill_flows(&other);
         let (maps, model) = own(root);
-        let later = FlowValue4 { last_seen: 1235, flags: 1, ..FlowValue4::default() };
-        maps.flows4.set(&forward(), &later).unwrap();
+        let later = FlowValue4 {
+            frontend: word(VIP.into()),
+            frontend_port: 80_u16.to_be(),
+            backend: word([10, 0, 0, 2].into()),
+            backend_port: 8080_u16.to_be(),
+            last_seen: 1235,
+            ..FlowValue4::default()
+        };
+        maps.flows4.set(&key(0), &later).unwrap();
         Predecessor::open(other.0.clone()).carry(&model, &maps);
-        assert_eq!(maps.flows4.get(&forward()).unwrap(), Some(later));
+        let expected = FlowValue4 { chain: MORE, ..later };
+        assert_eq!(maps.flows4.get(&key(0)).unwrap(), Some(expected), "but for the one that follows it");
+    });
+}
+
+/// What is said meanwhile.
+fn said(job: impl FnOnce()) -> String {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let writer = Arc::clone(&lines);
+    let subscriber =
+        tracing_subscriber::fmt().with_ansi(false).with_writer(move || Lines(Arc::clone(&writer))).finish();
+    tracing::subscriber::with_default(subscriber, job);
+    String::from_utf8(lines.lock().unwrap().clone()).unwrap()
+}
+
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn flows_of_a_build_that_had_two_halves_of_each_are_named_and_everything_else_goes_on() {
+    in_bpffs(|root| {
+        let [_, affinity, backend, _] = OTHER;
+        let [key4, key6, value4, value6] = HALVES;
+        let other = Other::new(root, &[key4, key6, value4, value6, affinity, backend]);
+        fill(&other);
+        for (four, six) in [(name::FLOWS4, name::FLOWS6), ("OPENING4", "OPENING6")] {
+            other.hash(four, 16, 32, &[(&[1; 16], &[2; 32])]);
+            other.hash(six, 40, 44, &[(&[1; 40], &[2; 44])]);
+        }
+        let (maps, model) = own(root);
+        let mut carried = Carried::default();
+        let words = said(|| {
+            let earlier = Predecessor::open(other.0.clone());
+            carried = earlier.carry(&model, &maps);
+            earlier.take_no_more();
+        });
+        assert_eq!(carried, Carried { flows: 0, clients: 1, sockets: 1, left: 0 });
+        assert_eq!((maps.flows4.entries().unwrap().len(), maps.flows6.entries().unwrap().len()), (0, 0));
+        let lines: Vec<&str> = words.lines().collect();
+        assert_eq!(lines.len(), 2, "{words}");
+        for (line, map, record) in [(lines[0], "FLOWS4", "FlowKey4"), (lines[1], "FLOWS6", "FlowKey6")] {
+            assert!(line.contains("WARN") && line.contains("not carried over"), "{line}");
+            assert!(line.contains(map) && line.contains(record) && line.contains("client"), "{line}");
+        }
+        let frontends = RawMap::open(&other.0, name::FRONTENDS4).unwrap();
+        frontends.visit(&mut |keys, _values| assert!(keys.is_empty(), "it begins no flow any more")).unwrap();
     });
 }
 
 #[test]
 fn the_other_programs_begin_no_flow_any_more_and_drop_nothing() {
     in_bpffs(|root| {
-        let other = Other::new(root);
+        let other = Other::new(root, &OTHER);
         fill(&other);
         let earlier = Predecessor::open(other.0.clone());
         assert_eq!(earlier.config().map(|config| (config.hash_seed, config.flags)), Some((77, 4)));
@@ -257,7 +339,7 @@ fn peer(cookie: u64, address: [u8; 4]) -> PeerValue {
 #[test]
 fn connected_sockets_keep_their_places_and_those_without_one_are_found_elsewhere() {
     in_bpffs(|root| {
-        let other = Other::new(root);
+        let other = Other::new(root, &OTHER);
         fill(&other);
         let (maps, model) = own(root);
         let capacity = maps.peers.capacity();
