@@ -44,6 +44,6 @@ fn tell_flow<F: Family>(work: &Work<F>) {
         port,
         work.packet.tuple.protocol,
         work.flow.service(),
-        work.flow.backend()
+        work.flow.id()
     );
 }

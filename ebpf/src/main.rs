@@ -1,6 +1,7 @@
 //! The dataplane's BPF programs: entry points only.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 #![expect(
     unsafe_code,
     reason = "BPF programs are entered, and maps and contexts reached, through raw pointers"

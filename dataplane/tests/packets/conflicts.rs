@@ -106,7 +106,7 @@ fn two_flows_of_one_client_port_to_one_backend_keep_their_own_replies() {
                     assert_eq!(exchange(&mut world, &two, 0).source, seen.source);
                 }
                 let counts = world.counts();
-                assert_eq!((world.halves(), counts["flow_new"], counts["flow_remapped"]), ((4, 0), 2, 1));
+                assert_eq!((world.flows(), counts["flow_new"], counts["flow_remapped"]), ((2, 0), 2, 1));
             }
         }
     }
@@ -164,27 +164,27 @@ fn another_backend_is_preferred_to_another_port_unless_affinity_forbids_it() {
 }
 
 #[test]
-fn a_remapped_flow_survives_what_evicts_its_replies_and_a_map_that_is_full() {
-    for family @ [client, frontend, other, backend, _] in FAMILIES {
-        let mut world = World::with_capacities(&[("FLOWS4", 2), ("FLOWS6", 2)]);
+fn a_remapped_flow_that_may_not_be_established_keeps_its_port() {
+    for [client, frontend, other, backend, _] in FAMILIES {
+        let mut world = World::new();
+        world.limit_established(1);
         world.service(frontend, TCP, &[backend]);
         world.service(other, TCP, &[backend]);
         exchange(&mut world, &first(TCP, client, frontend), SYN | ACK);
         exchange(&mut world, &later(TCP, client, frontend), ACK);
-        let syn = first(TCP, family[0], other);
+        let syn = first(TCP, client, other);
         let seen = assert_remapped(&syn, &world.ingress(&syn), backend);
-        world.forget_replies();
         assert_eq!(exchange(&mut world, &syn, SYN | ACK), seen);
-        assert_eq!(world.halves(), (2, 2));
+        assert_eq!(world.flows(), (1, 1));
         for _ in 0..2 {
             assert_eq!(exchange(&mut world, &later(TCP, client, other), ACK).source, seen.source);
         }
-        assert_eq!((world.halves(), world.counts()["flows_full"]), ((2, 2), 2));
+        assert_eq!((world.flows(), world.elements().len(), world.counts()["flows_full"]), ((1, 1), 3, 2));
     }
 }
 
 #[test]
-fn of_a_remapped_flow_whose_backend_is_gone_no_half_is_left() {
+fn of_a_remapped_flow_whose_backend_is_gone_nothing_is_left() {
     let mut world = World::new();
     for family @ [client, frontend, other, backend, other_backend] in FAMILIES {
         for packets in [1, 2] {
@@ -199,7 +199,7 @@ fn of_a_remapped_flow_whose_backend_is_gone_no_half_is_left() {
             world.service(other, UDP, &[other_backend]);
             let seen = exchange(&mut world, &two, 0);
             assert_eq!((seen.source, seen.destination), (two.source, other_backend.parse().unwrap()));
-            assert_eq!(world.halves(), (0, 4), "{packets}");
+            assert_eq!((world.flows(), world.elements().len()), ((0, 2), 2), "{packets}");
         }
     }
 }
@@ -349,7 +349,7 @@ fn remapped_flows_are_masqueraded_as_others_are() {
     world.configure(|config| config.flags &= !MASQUERADES4);
     let syn = first(TCP, client, other);
     assert_eq!(world.ingress(&syn).verdict, DROP);
-    assert_eq!((world.halves(), world.counts()["drop_unmasqueraded4"]), ((0, 2), 1));
+    assert_eq!((world.flows(), world.counts()["drop_unmasqueraded4"]), ((0, 1), 1));
     world.configure(|config| config.flags |= MASQUERADES4);
     for sent in [syn, later(TCP, client, other)] {
         let outcome = world.ingress(&sent);
@@ -392,9 +392,12 @@ fn a_connection_that_can_have_no_port_is_dropped_and_leaves_nothing_behind() {
                     world.ingress(&first(TCP, &port, frontend));
                 }
             }
-            let before = world.halves();
+            let before = (world.flows(), world.elements().len());
             assert_eq!(world.ingress(&first(TCP, client, other)).verdict, DROP);
-            assert_eq!((world.halves(), world.counts()["drop_conflict"]), (before, 1));
+            assert_eq!(
+                ((world.flows(), world.elements().len()), world.counts()["drop_conflict"]),
+                (before, 1)
+            );
         }
     }
 }

@@ -104,6 +104,22 @@ fn syn_and_ack(world: &mut World, case: &Case) -> (Vec<u8>, Outcome) {
     enter(world, &Packet::tcp(case.client, case.frontend, ACK))
 }
 
+/// With one place for each CPU, two of so many have the same.
+fn evicting(world: &mut World, case: &Case) -> (Vec<u8>, Outcome) {
+    syn(world, case);
+    for port in 0..=aya::util::nr_cpus().unwrap() {
+        let client = case.client.replace(":40000", &format!(":{}", 50_000 + port));
+        world.ingress(&Packet::tcp(&client, case.frontend, SYN));
+    }
+    syn(world, case)
+}
+
+/// A flow has the only element, and stays.
+fn overfull(world: &mut World, case: &Case) -> (Vec<u8>, Outcome) {
+    syn_and_ack(world, case);
+    enter(world, &Packet::tcp(&case.client.replace(":40000", ":40001"), case.frontend, SYN))
+}
+
 fn reply(world: &mut World, case: &Case) -> (Vec<u8>, Outcome) {
     let answer = syn(world, case).1.packet().reply();
     let outcome = world.egress(&answer);
@@ -271,6 +287,8 @@ const PROVOCATIONS: &[(Counter, Kind, Provocation)] = &[
     (Counter::FlowAdopted, Kind::Translated, adopted),
     (Counter::FlowEstablished, Kind::Translated, syn_and_ack),
     (Counter::FlowsFull, Kind::Translated, syn_and_ack),
+    (Counter::FlowEvicted, Kind::Translated, evicting),
+    (Counter::DropFlowsFull, Kind::Dropped, overfull),
     (Counter::FlowMoved, Kind::Translated, moved),
     (Counter::FlowRemapped, Kind::Translated, remapped),
     (Counter::MidstreamLeft, Kind::Untouched, midstream),
@@ -311,6 +329,23 @@ const ROUTES: [&str; 4] = [
     "ip route add unreachable 10.244.3.0/24",
     "ip route add unreachable fd00:3::/64",
 ];
+
+/// The world that a counter of what is full needs.
+fn small_world(counter: Counter) -> Option<World> {
+    let cpus = u32::try_from(aya::util::nr_cpus().unwrap()).unwrap().next_power_of_two();
+    match counter {
+        Counter::FlowsFull => {
+            let mut world = World::new();
+            world.limit_established(0);
+            Some(world)
+        }
+        Counter::FlowEvicted => {
+            Some(World::with_capacities(&[(name::HALF_OPEN4, cpus), (name::HALF_OPEN6, cpus)]))
+        }
+        Counter::DropFlowsFull => Some(World::with_capacities(&[(name::FLOWS4, 1), (name::FLOWS6, 1)])),
+        _ => None,
+    }
+}
 
 fn provoke(world: &mut World, counter: Counter, expected: Kind, provocation: Provocation) {
     for (case, times) in FAMILIES.iter().zip(1..) {
@@ -365,8 +400,7 @@ fn every_counter_and_every_kind_of_verdict_is_provoked() {
             }
             let mut world = World::new();
             for (counter, kind, provocation) in PROVOCATIONS {
-                if *counter == Counter::FlowsFull {
-                    let mut small = World::with_capacities(&[(name::FLOWS4, 1), (name::FLOWS6, 1)]);
+                if let Some(mut small) = small_world(*counter) {
                     provoke(&mut small, *counter, *kind, *provocation);
                     continue;
                 }

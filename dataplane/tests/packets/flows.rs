@@ -60,9 +60,9 @@ fn a_connection_is_established_by_the_clients_answer_and_not_before() {
         let syn = Packet::tcp(client, frontend, SYN);
         world.ingress(&syn);
         world.ingress(&syn);
-        assert_eq!(world.halves(), (0, 2));
+        assert_eq!(world.flows(), (0, 1));
         world.ingress(&syn.with_flags(ACK));
-        assert_eq!(world.halves(), (2, 0));
+        assert_eq!(world.flows(), (1, 0));
         let counts = world.counts();
         assert_eq!((counts["flow_new"], counts["flow_established"], counts["forward"]), (1, 1, 3));
     }
@@ -75,9 +75,9 @@ fn a_datagram_flow_is_established_by_its_second_packet() {
         world.service(frontend, UDP, &[backend]);
         let sent = Packet::udp(client, frontend);
         world.ingress(&sent);
-        assert_eq!(world.halves(), (0, 2));
+        assert_eq!(world.flows(), (0, 1));
         world.ingress(&sent);
-        assert_eq!(world.halves(), (2, 0));
+        assert_eq!(world.flows(), (1, 0));
     }
 }
 
@@ -96,7 +96,7 @@ fn a_new_connection_on_the_ports_of_one_that_is_over_has_its_backend_chosen_agai
                 world.egress(&translated.reply().with_flags(ACK | end));
             }
             world.ingress(&syn);
-            assert_eq!(world.halves(), (0, 2), "from client: {from_client}, {end}");
+            assert_eq!(world.flows(), (0, 1), "from client: {from_client}, {end}");
             assert_eq!(world.counts()["flow_new"], 2);
         }
     }
@@ -111,7 +111,7 @@ fn a_repeated_request_leaves_an_established_connection_alone() {
         world.ingress(&syn);
         world.ingress(&syn.with_flags(ACK));
         assert_eq!(world.ingress(&syn).packet().destination, backend.parse().unwrap());
-        assert_eq!(world.halves(), (2, 0));
+        assert_eq!(world.flows(), (1, 0));
     }
 }
 
@@ -122,15 +122,13 @@ fn a_request_that_is_repeated_stays_with_its_backend_whatever_the_pool_is_now() 
         world.service(frontend, TCP, &[backend]);
         let syn = Packet::tcp(client, frontend, SYN);
         world.ingress(&syn);
-        world.forget_replies();
-        assert_eq!(world.halves(), (0, 1));
         let value = world.get_frontend(frontend, TCP);
         let other = world.backend(backend.replace(":8080", ":9090").parse().unwrap(), 0, TCP);
         let pools = [world.pool(&[other]), (0, 0)];
         for (inside_offset, inside_length) in pools {
             world.frontend(frontend, TCP, FrontendValue { inside_offset, inside_length, ..value });
             assert_eq!(world.ingress(&syn).packet().destination, backend.parse().unwrap());
-            assert_eq!(world.halves(), (0, 2), "the way back is there again");
+            assert_eq!(world.flows(), (0, 1));
         }
         assert_eq!(world.counts()["flow_new"], 1);
     }
@@ -150,9 +148,9 @@ fn a_request_that_is_repeated_leaves_a_backend_that_no_longer_serves() {
         assert_eq!(outcome.packet().destination, other.parse().unwrap());
         assert_eq!(world.egress(&outcome.packet().reply()).packet().source, frontend.parse().unwrap());
         assert_eq!(
-            (world.halves(), world.counts()["flow_new"]),
-            ((0, 2), 2),
-            "no half of the old one is left"
+            (world.flows(), world.elements().len(), world.counts()["flow_new"]),
+            ((0, 1), 1, 2),
+            "nothing of the old one is left"
         );
     }
 }
@@ -187,16 +185,20 @@ fn datagrams_leave_a_backend_that_no_longer_serves_at_once() {
             world.service(frontend, UDP, &[&other]);
             assert_eq!(world.ingress(&sent).packet().destination, other.parse().unwrap());
             assert_eq!(world.counts()["flow_moved"], 1);
-            assert_eq!(world.halves(), (0, 2), "the old halves are gone");
+            assert_eq!(world.flows(), (0, 1), "the old one is gone");
         }
     }
 }
 
 #[test]
-fn a_full_map_of_established_flows_costs_nobody_the_connection() {
+fn as_many_established_flows_as_there_may_be_cost_nobody_the_connection() {
     for (client, frontend, backend) in FAMILIES {
-        let mut world = World::with_capacities(&[("FLOWS4", 1), ("FLOWS6", 1)]);
+        let mut world = World::new();
+        world.limit_established(1);
         world.service(frontend, TCP, &[backend]);
+        let first = Packet::tcp(&client.replace(":40000", ":40001"), frontend, SYN);
+        world.ingress(&first);
+        world.ingress(&first.with_flags(ACK));
         let syn = Packet::tcp(client, frontend, SYN);
         world.ingress(&syn);
         for _ in 0..3 {
@@ -204,8 +206,12 @@ fn a_full_map_of_established_flows_costs_nobody_the_connection() {
             assert_eq!(translated.destination, backend.parse().unwrap());
             assert_eq!(world.egress(&translated.reply()).packet().source, frontend.parse().unwrap());
         }
-        assert_eq!(world.halves(), (0, 2), "no half is left behind");
-        assert_eq!(world.counts()["flows_full"], 3);
+        assert_eq!((world.flows(), world.counts()["flows_full"]), ((1, 1), 3));
+        // When another is over and gone, it is established after all.
+        world.ingress(&first.with_flags(ACK | FIN));
+        world.ingress(&Packet::tcp(&client.replace(":40000", ":40001"), frontend, SYN));
+        world.ingress(&syn.with_flags(ACK));
+        assert_eq!((world.flows(), world.counts()["flows_full"]), ((1, 1), 3));
     }
 }
 
@@ -220,17 +226,17 @@ fn a_direct_connection_ends_one_through_the_frontend_that_is_over_at_once() {
             let direct = Packet::tcp(client, backend, SYN);
             // What was translated just now, and passes another interface.
             world.ingress(&direct);
-            assert_eq!(world.halves(), (0, 2));
+            assert_eq!(world.flows(), (0, 1));
             let translated = world.ingress(&syn.with_flags(ACK)).packet();
             world.ingress(&direct);
-            assert_eq!(world.halves(), (2, 0));
+            assert_eq!(world.flows(), (1, 0));
             if from_client {
                 world.ingress(&syn.with_flags(ACK | end));
             } else {
                 world.egress(&translated.reply().with_flags(ACK | end));
             }
             assert_eq!(world.ingress(&direct).packet(), direct);
-            assert_eq!(world.halves(), (0, 0), "from client: {from_client}, {end}");
+            assert_eq!(world.flows(), (0, 0), "from client: {from_client}, {end}");
             assert_eq!(world.egress(&direct.reply()).packet(), direct.reply());
         }
     }
@@ -248,7 +254,7 @@ fn a_direct_connection_is_not_mistaken_for_an_earlier_one_through_the_frontend()
         std::thread::sleep(std::time::Duration::from_millis(2600));
         let direct = Packet::tcp(client, backend, SYN);
         assert_eq!(world.ingress(&direct).packet(), direct);
-        assert_eq!(world.halves(), (0, 0));
+        assert_eq!(world.flows(), (0, 0));
         assert_eq!(world.egress(&direct.reply()).packet(), direct.reply());
     }
 }
@@ -266,7 +272,7 @@ fn datagrams_are_answered_by_whom_the_last_of_their_port_was_sent_to() {
             assert_eq!(world.egress(&translated.reply()).packet(), sent.reply());
             let outcome = world.ingress(&direct);
             assert_eq!((outcome.verdict, outcome.packet()), (NEXT, direct.clone()));
-            assert_eq!(world.halves(), (0, 0));
+            assert_eq!(world.flows(), (0, 0));
             assert_eq!(world.egress(&direct.reply()).packet(), direct.reply());
         }
     }

@@ -38,7 +38,7 @@ fn a_connection_that_nobody_takes_is_reset() {
         let transport = &outcome.bytes[outcome.bytes.len() - 20..];
         assert_eq!(transport[4..12], [0, 0, 0, 0, 0, 0, 0, 8], "acknowledges the SYN, numbered 7");
         assert_eq!(world.counts()["rejected"], 1);
-        assert_eq!(world.halves(), (0, 0));
+        assert_eq!(world.flows(), (0, 0));
     }
 }
 

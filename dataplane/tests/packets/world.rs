@@ -21,7 +21,7 @@ use shunt_abi::{
     backend::{self, BackendValue},
     config::{Config, MASQUERADES4, MASQUERADES6},
     counter::Counter,
-    flow::{FlowKey4, FlowKey6, FlowValue4, FlowValue6, REVERSE},
+    flow::{FlowKey4, FlowKey6, FlowValue4, FlowValue6},
     fragment::{FragmentKey4, FragmentKey6, FragmentValue4, FragmentValue6},
     frontend::{self, FrontendKey4, FrontendKey6, FrontendValue},
     interface::InterfaceValue,
@@ -119,7 +119,14 @@ impl World {
             world.program(name).load().unwrap_or_else(|error| panic!("{name}: {error:#?}"));
         }
         world.fill_tails();
+        let places = capacities
+            .iter()
+            .find(|(map, _)| *map == name::HALF_OPEN4)
+            .map_or(name::capacity::HALF_OPEN, |(_, places)| *places);
         world.configure(|config| {
+            config.half_open_shift = half_open_shift(places);
+            config.established4 = name::capacity::FLOWS - name::capacity::HALF_OPEN;
+            config.established6 = config.established4;
             config.hairpin4 = word("169.254.20.7".parse().unwrap());
             config.hairpin6 = words("fd00:ffff::7".parse().unwrap());
             config.masquerade_mark = 0x4000;
@@ -382,31 +389,12 @@ impl World {
         })
     }
 
-    /// Takes the reverse halves from the opening flows, as if they had been evicted.
-    pub(crate) fn forget_replies(&mut self) {
-        let mut four = self.hash::<FlowKey4, FlowValue4>(name::OPENING4);
-        for key in four.keys().flatten().collect::<Vec<_>>() {
-            if key.direction == REVERSE {
-                four.remove(&key).unwrap();
-            }
-        }
-        let mut six = self.hash::<FlowKey6, FlowValue6>(name::OPENING6);
-        for key in six.keys().flatten().collect::<Vec<_>>() {
-            if key.direction == REVERSE {
-                six.remove(&key).unwrap();
-            }
-        }
-    }
-
     /// Forgets frontends, flows, affinity, fragments, settings and counts, as a world that was just made. (Backends that
     /// nothing leads to stay, and what may be known.)
     pub(crate) fn clear(&mut self) {
         self.empty::<FrontendKey4, FrontendValue>(name::FRONTENDS4);
         self.empty::<FrontendKey6, FrontendValue>(name::FRONTENDS6);
-        for (four, six) in [(name::FLOWS4, name::FLOWS6), (name::OPENING4, name::OPENING6)] {
-            self.empty::<FlowKey4, FlowValue4>(four);
-            self.empty::<FlowKey6, FlowValue6>(six);
-        }
+        self.forget_flows();
         self.empty::<AffinityKey4, AffinityValue>(name::AFFINITY4);
         self.empty::<AffinityKey6, AffinityValue>(name::AFFINITY6);
         self.empty::<FragmentKey4, FragmentValue4>(name::FRAGMENTS4);
@@ -421,19 +409,25 @@ impl World {
         self.configure(|config| config.flags = 0);
     }
 
+    /// Forgets every flow.
+    pub(crate) fn forget_flows(&mut self) {
+        self.empty::<FlowKey4, FlowValue4>(name::FLOWS4);
+        self.empty::<FlowKey6, FlowValue6>(name::FLOWS6);
+        for family in 0..2 {
+            self.array::<i64>(name::ESTABLISHED).set(family, 0, 0).unwrap();
+        }
+    }
+
     fn empty<K: Pod, V: Pod>(&mut self, name: &str) {
         let mut map = self.hash::<K, V>(name);
         for key in map.keys().collect::<Result<Vec<_>, _>>().unwrap() {
             map.remove(&key).unwrap();
         }
     }
+}
 
-    /// Halves of flows: established, opening; both families.
-    pub(crate) fn halves(&mut self) -> (usize, usize) {
-        let established = self.hash::<FlowKey4, FlowValue4>(name::FLOWS4).keys().count()
-            + self.hash::<FlowKey6, FlowValue6>(name::FLOWS6).keys().count();
-        let opening = self.hash::<FlowKey4, FlowValue4>(name::OPENING4).keys().count()
-            + self.hash::<FlowKey6, FlowValue6>(name::OPENING6).keys().count();
-        (established, opening)
-    }
+/// log2 of the places that each CPU has in a ring.
+fn half_open_shift(places: u32) -> u32 {
+    let cpus = u32::try_from(aya::util::nr_cpus().unwrap()).unwrap();
+    (places / cpus.next_power_of_two()).ilog2()
 }

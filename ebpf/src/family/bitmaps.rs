@@ -104,14 +104,14 @@ fn reached<F: Family>(address: F::Address, port: u16, protocol: u8) -> Option<&'
 /// Has packets of the flow's backend looked up among the flows from now on. To be called before the flow is stored.
 #[inline]
 pub(crate) fn reach<F: Family>(flow: &F::FlowValue, protocol: u8) {
-    let place = element(F::bits(Role::Backend, flow.address(), flow.port(), protocol));
+    let place = element(F::bits(Role::Backend, flow.backend(), flow.backend_port(), protocol));
     if let Some(reached) = REACHED.get_ptr_mut(place) {
         // SAFETY: the pointer comes from a map look-up.
         let reached = unsafe { &mut *reached };
         let by_node = flow.flags() & (HAIRPIN | HOST_CLIENT) != 0;
         set_once(if by_node { &mut reached.by_node } else { &mut reached.by_others });
     }
-    let place = F::place(flow.address());
+    let place = F::place(flow.backend());
     if let Some(bytes) = REACHED_HOSTS.get_ptr_mut(place.word) {
         // SAFETY: the pointer comes from a map look-up, to eight bytes of which this is one.
         set_once(unsafe { &mut *bytes.cast::<u8>().add(place.byte() as usize) });

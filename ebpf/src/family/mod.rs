@@ -5,8 +5,9 @@ mod bitmaps;
 mod storage;
 mod v4;
 mod v6;
+mod values;
 
-use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use shunt_abi::{
     affinity::AffinityValue,
     config::Config,
@@ -20,6 +21,7 @@ pub(crate) use bitmaps::{
 };
 pub(crate) use v4::V4;
 pub(crate) use v6::V6;
+pub(crate) use values::{FlowKey, FlowValue, FragmentValue};
 
 use crate::{
     flow::Work,
@@ -31,7 +33,7 @@ pub(crate) trait Family: Copy + 'static {
     /// An address in network order.
     type Address: Copy + PartialEq + 'static;
     type Header: Header<Self::Address>;
-    type FlowKey: Copy + 'static;
+    type FlowKey: FlowKey + 'static;
     type FlowValue: FlowValue<Self::Address> + Copy + 'static;
     type AffinityKey: 'static;
     type FragmentKey: 'static;
@@ -39,6 +41,8 @@ pub(crate) trait Family: Copy + 'static {
 
     /// The first four bits of a header.
     const VERSION: u8;
+    /// Among both families.
+    const INDEX: u32 = if Self::VERSION == 4 { 0 } else { 1 };
     /// EtherType, network order.
     const ETHERTYPE: u16;
     /// Protocol number of the family's ICMP.
@@ -83,9 +87,12 @@ pub(crate) trait Family: Copy + 'static {
     fn bits(role: Role, address: Self::Address, port: u16, protocol: u8) -> Bits;
     fn place(address: Self::Address) -> Place;
     fn flow_hash(tuple: &Tuple<Self>, service: u32, seed: u32) -> u32;
-    fn flow_key(tuple: &Tuple<Self>, direction: u8) -> Self::FlowKey;
-    /// Key of the other half of a flow.
-    fn other_half(key: &Self::FlowKey, value: &Self::FlowValue, hairpin: Self::Address) -> Self::FlowKey;
+    /// Key of the first slot of a client's port.
+    fn flow_key(client: Self::Address, client_port: u16, protocol: u8) -> Self::FlowKey;
+    /// Key of the other element of a flow that has two.
+    fn twin(key: &Self::FlowKey, value: &Self::FlowValue) -> Option<Self::FlowKey>;
+    /// Established flows at most.
+    fn established(config: &Config) -> u32;
     fn flow_value(flow: &Flow<Self>) -> Self::FlowValue;
     fn frontend(address: Self::Address, port: u16, protocol: u8) -> Option<&'static FrontendValue>;
     /// The family's part of a mapped address.
@@ -103,7 +110,7 @@ pub(crate) trait Family: Copy + 'static {
     fn fill_route_query(query: &mut aya_ebpf::bindings::bpf_fib_lookup, tuple: &Tuple<Self>);
 
     fn flows() -> &'static HashMap<Self::FlowKey, Self::FlowValue>;
-    fn opening() -> &'static LruHashMap<Self::FlowKey, Self::FlowValue>;
+    fn half_open() -> &'static Array<Self::FlowKey>;
     fn affinity() -> &'static LruHashMap<Self::AffinityKey, AffinityValue>;
     fn work() -> &'static PerCpuArray<Work<Self>>;
     fn fragments() -> &'static LruHashMap<Self::FragmentKey, Self::FragmentValue>;
@@ -117,18 +124,19 @@ pub(crate) trait Header<A> {
     fn may_be_icmp(&self) -> bool;
 }
 
-/// A half of a flow about to be stored.
+/// A flow about to be stored.
 #[derive(Clone, Copy)]
 pub(crate) struct Flow<F: Family> {
-    pub(crate) address: F::Address,
-    pub(crate) port: u16,
+    pub(crate) frontend: F::Address,
+    pub(crate) backend: F::Address,
+    pub(crate) frontend_port: u16,
+    pub(crate) backend_port: u16,
     pub(crate) flags: u16,
-    pub(crate) backend: u32,
+    pub(crate) id: u32,
     pub(crate) generation: u32,
     pub(crate) service: u32,
     pub(crate) last_seen: u32,
     pub(crate) interface: u32,
-    pub(crate) client_port: u16,
 }
 
 /// What becomes of a first fragment, about to be stored.
@@ -140,117 +148,6 @@ pub(crate) struct First<F: Family> {
     pub(crate) service: u32,
     pub(crate) last_seen: u32,
 }
-
-/// A half of a flow in its map.
-pub(crate) trait FlowValue<A> {
-    fn address(&self) -> A;
-    fn port(&self) -> u16;
-    fn flags(&self) -> u16;
-    fn backend(&self) -> u32;
-    fn generation(&self) -> u32;
-    fn service(&self) -> u32;
-    fn last_seen(&self) -> u32;
-    fn interface(&self) -> u32;
-    fn client_port(&self) -> u16;
-    /// Notes a packet: the tick it came in and what it says of the flow.
-    fn touch(&mut self, tick: u32, flags: u16);
-    /// Gives the backend another client port to see, network order.
-    fn remap(&mut self, port: u16);
-}
-
-/// What became of a first fragment, in its map.
-pub(crate) trait FragmentValue<A> {
-    fn source(&self) -> A;
-    fn destination(&self) -> A;
-    fn flags(&self) -> u32;
-    fn service(&self) -> u32;
-    fn last_seen(&self) -> u32;
-}
-
-/// Implements what is alike in both families for their types.
-macro_rules! values {
-    ($address:ty, $flow:ty, $fragment:ty) => {
-        impl FlowValue<$address> for $flow {
-            #[inline]
-            fn address(&self) -> $address {
-                self.address
-            }
-            #[inline]
-            fn port(&self) -> u16 {
-                self.port
-            }
-            #[inline]
-            fn flags(&self) -> u16 {
-                self.flags
-            }
-            #[inline]
-            fn backend(&self) -> u32 {
-                self.backend
-            }
-            #[inline]
-            fn generation(&self) -> u32 {
-                self.generation
-            }
-            #[inline]
-            fn service(&self) -> u32 {
-                self.service
-            }
-            #[inline]
-            fn last_seen(&self) -> u32 {
-                self.last_seen
-            }
-            #[inline]
-            fn interface(&self) -> u32 {
-                self.interface
-            }
-            #[inline]
-            fn client_port(&self) -> u16 {
-                self.client_port
-            }
-            #[inline]
-            fn touch(&mut self, tick: u32, flags: u16) {
-                // Written only when it changes: both ends of a busy flow may be on different CPUs.
-                if self.last_seen != tick {
-                    self.last_seen = tick;
-                }
-                if self.flags & flags != flags {
-                    self.flags |= flags;
-                }
-            }
-            #[inline]
-            fn remap(&mut self, port: u16) {
-                self.flags |= shunt_abi::flow::REMAPPED;
-                self.client_port = port;
-            }
-        }
-
-        impl FragmentValue<$address> for $fragment {
-            #[inline]
-            fn source(&self) -> $address {
-                self.source
-            }
-            #[inline]
-            fn destination(&self) -> $address {
-                self.destination
-            }
-            #[inline]
-            fn flags(&self) -> u32 {
-                self.flags
-            }
-            #[inline]
-            fn service(&self) -> u32 {
-                self.service
-            }
-            #[inline]
-            fn last_seen(&self) -> u32 {
-                self.last_seen
-            }
-        }
-    };
-}
-
-values!(u32, shunt_abi::flow::FlowValue4, shunt_abi::fragment::FragmentValue4);
-values!([u32; 4], shunt_abi::flow::FlowValue6, shunt_abi::fragment::FragmentValue6);
 
 /// The last steps of a hash (MurmurHash3): every bit of the input in every bit of the result.
 #[inline]

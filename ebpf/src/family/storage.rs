@@ -3,7 +3,7 @@
 /// The part of an `impl Family` that concerns them.
 macro_rules! storage {
     (
-        $flow_key:ident, $flow_value:ident, $flows:ident, $opening:ident,
+        $flow_key:ident, $flow_value:ident, $flows:ident, $half_open:ident, $established:ident,
         $affinity_key:ident, $affinity:ident,
         $fragment_key:ident, $fragment_value:ident, $fragments:ident,
         $work:ident
@@ -15,36 +15,39 @@ macro_rules! storage {
         type FragmentValue = $fragment_value;
 
         #[inline]
-        fn flow_key(tuple: &Tuple<Self>, direction: u8) -> $flow_key {
-            $flow_key {
-                source: tuple.source,
-                destination: tuple.destination,
-                source_port: tuple.source_port,
-                destination_port: tuple.destination_port,
-                protocol: tuple.protocol,
-                direction,
-                pad: 0,
-            }
+        fn flow_key(client: Self::Address, client_port: u16, protocol: u8) -> $flow_key {
+            $flow_key { client, client_port, protocol, slot: 0 }
         }
 
         #[inline]
-        fn other_half(key: &$flow_key, value: &$flow_value, hairpin: Self::Address) -> $flow_key {
-            key.other_half(value, hairpin)
+        fn twin(key: &$flow_key, value: &$flow_value) -> Option<$flow_key> {
+            key.twin(value)
+        }
+
+        #[inline]
+        fn established(config: &Config) -> u32 {
+            config.$established
         }
 
         #[inline]
         fn flow_value(flow: &$crate::family::Flow<Self>) -> $flow_value {
             $flow_value {
-                address: flow.address,
-                port: flow.port,
-                flags: flow.flags,
+                frontend: flow.frontend,
                 backend: flow.backend,
+                frontend_port: flow.frontend_port,
+                backend_port: flow.backend_port,
+                flags: flow.flags,
+                client_port: 0,
+                by_client: 0,
+                by_backend: 0,
+                chain: 0,
+                pad: 0,
+                last_seen: flow.last_seen,
+                id: flow.id,
                 generation: flow.generation,
                 service: flow.service,
-                last_seen: flow.last_seen,
                 interface: flow.interface,
-                client_port: flow.client_port,
-                pad: 0,
+                place: 0,
             }
         }
 
@@ -70,8 +73,8 @@ macro_rules! storage {
         }
 
         #[inline]
-        fn opening() -> &'static aya_ebpf::maps::LruHashMap<$flow_key, $flow_value> {
-            &$opening
+        fn half_open() -> &'static aya_ebpf::maps::Array<$flow_key> {
+            &$half_open
         }
 
         #[inline]

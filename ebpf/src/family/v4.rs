@@ -14,7 +14,7 @@ use shunt_abi::{
 
 use super::{Family, mix};
 use crate::{
-    maps::{AFFINITY4, FLOWS4, FRAGMENTS4, FRONTENDS4, OPENING4, RANGES4, WORK4},
+    maps::{AFFINITY4, FLOWS4, FRAGMENTS4, FRONTENDS4, HALF_OPEN4, RANGES4, WORK4},
     packet::{
         Fault, Packet, Position, Side, Skb, Tuple, difference, quoted::QuotedHeader, replace,
         rewrite_transport_checksum, transport, unreachable4,
@@ -111,7 +111,8 @@ impl Family for V4 {
         FlowKey4,
         FlowValue4,
         FLOWS4,
-        OPENING4,
+        HALF_OPEN4,
+        established4,
         AffinityKey4,
         AFFINITY4,
         FragmentKey4,

@@ -14,7 +14,7 @@ use shunt_abi::{
 
 use super::{Family, mix};
 use crate::{
-    maps::{AFFINITY6, FLOWS6, FRAGMENTS6, FRONTENDS6, OPENING6, RANGES6, WORK6},
+    maps::{AFFINITY6, FLOWS6, FRAGMENTS6, FRONTENDS6, HALF_OPEN6, RANGES6, WORK6},
     packet::{
         Fault, Packet, Position, Side, Skb, Tuple, difference, quoted::QuotedHeader,
         rewrite_transport_checksum, transport, unreachable6,
@@ -170,7 +170,8 @@ impl Family for V6 {
         FlowKey6,
         FlowValue6,
         FLOWS6,
-        OPENING6,
+        HALF_OPEN6,
+        established6,
         AffinityKey6,
         AFFINITY6,
         FragmentKey6,

@@ -5,9 +5,9 @@
 //! client port. That holds while the agent keeps the earlier one, even if it is over: its backend may still
 //! remember it (`TIME_WAIT`), and would not let a connection begin on its ports.
 
-use shunt_abi::{flow::REMAPPED, frontend::FrontendValue, known::Role};
+use shunt_abi::{frontend::FrontendValue, known::Role};
 
-use super::{Client, Work, begin, opening, pick::Picked};
+use super::{Client, Work, begin, pick::Picked, slots};
 use crate::{
     family::{self, Family, FlowValue},
     packet::Skb,
@@ -18,38 +18,20 @@ const BACKENDS: u32 = 4;
 /// Other ports that are tried. With half of them taken, all are with a chance of 1 in 65536.
 const PORTS: u32 = 16;
 
-/// Whether another established flow has the way back of the one in the notes. Remains of the client's own are cleared
-/// away.
-#[inline]
-pub(super) fn is_taken<F: Family>(work: &Work<F>) -> bool {
-    // SAFETY: the map frees its elements after a grace period, which the program's run is within.
-    let Some(present) = (unsafe { F::flows().get(&work.other_key) }) else { return false };
-    if is_others(work, present) {
+/// Whether no other flow has the way back of the one in the notes.
+#[inline(never)]
+pub(super) fn is_free<F: Family>(work: &mut Work<F>) -> bool {
+    if is_surely_free(work) {
         return true;
     }
-    // Its forward half was forgotten when the packet in hand turned out not to follow it.
-    let _absent = F::flows().remove(&work.other_key);
-    false
+    slots::survey(work);
+    work.slots.is_taken == 0
 }
 
-/// Whether another opening flow has it.
+/// The same at a glance; sometimes not although it is.
 #[inline]
-pub(super) fn is_opening<F: Family>(work: &Work<F>) -> bool {
-    // SAFETY: the element may be given to another flow, but only once it is the least recently used of all.
-    unsafe { F::opening().get(&work.other_key) }.is_some_and(|present| is_others(work, present))
-}
-
-/// Whether `present`, found where the reverse half of the flow in the notes is to be, is that of another frontend or of
-/// another port of the client.
-#[inline(never)]
-fn is_others<F: Family>(work: &Work<F>, present: &F::FlowValue) -> bool {
-    let tuple = &work.packet.tuple;
-    let seen_port =
-        if work.flow.flags() & REMAPPED == 0 { tuple.source_port } else { work.flow.client_port() };
-    let own_port = if present.flags() & REMAPPED == 0 { seen_port } else { present.client_port() };
-    present.address() != tuple.destination
-        || present.port() != tuple.destination_port
-        || own_port != tuple.source_port
+fn is_surely_free<F: Family>(work: &Work<F>) -> bool {
+    work.slots.ways_back & work.flow.way_back() == 0
 }
 
 /// Notes a flow of which no other has the way back: to one of the backends that are tried next, or to `picked` with
@@ -70,9 +52,7 @@ pub(super) fn find_free<F: Family>(
             return true;
         }
     }
-    if is_backend_free(skb, work, frontend, picked) {
-        return true;
-    }
+    begin::note(skb, work, frontend, picked);
     for attempt in 0..PORTS {
         let port = candidate(work, hash, attempt);
         if is_port_free(work, port) {
@@ -91,18 +71,18 @@ fn is_backend_free<F: Family>(
     picked: &Picked,
 ) -> bool {
     begin::note(skb, work, frontend, picked);
-    !is_taken(work) && !is_opening(work)
+    is_surely_free(work)
 }
 
-/// Gives the flow in the notes another client port towards its backend; whether no other flow has the way back, and
+/// Gives the flow in the notes another client port towards its backend; whether no other flow has that, and
 /// nothing that is sent there would be taken for a request.
 #[inline(never)]
 fn is_port_free<F: Family>(work: &mut Work<F>, port: u16) -> bool {
     work.flow.remap(port);
-    opening::note_other_half(work);
     let tuple = &work.packet.tuple;
+    work.other_key = F::flow_key(tuple.source, port, tuple.protocol);
     let is_request = family::known::<F>(Role::Frontend, tuple.source, port, tuple.protocol);
-    !is_request && !is_taken(work) && !is_opening(work)
+    !is_request && slots::get::<F>(&work.other_key).is_none()
 }
 
 /// A port, network order, that the backend may see in the place of the client's own. Privileged ports stay such.

@@ -3,20 +3,26 @@
 mod begin;
 mod client;
 mod conflict;
-mod established;
-mod opening;
+mod decide;
+mod direct;
+mod ended;
+mod follow;
+mod half_open;
 mod pick;
 mod redirect;
 mod segment;
+mod slots;
+mod store;
 mod translate;
 mod work;
 
-pub(crate) use begin::direct;
 pub(crate) use client::{Hook, is_for_other_host};
-pub(crate) use established::{consider, find, forward, reverse};
+pub(crate) use direct::direct;
+pub(crate) use follow::{client, consider, forward, of_backend, of_client, reply};
 pub(crate) use pick::{Picked, Pool};
 pub(crate) use redirect::{answer_host, bounce, deliver_to_host};
 pub(crate) use segment::{now, stands_alone};
+pub(crate) use slots::Slots;
 pub(crate) use translate::{needs_more, note_special, special};
 pub(crate) use work::{Client, Work, get as notes, on as note};
 

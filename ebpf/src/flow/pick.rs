@@ -100,7 +100,7 @@ pub(super) fn by_affinity<F: Family>(work: &Work<F>, frontend: &FrontendValue) -
 pub(super) fn remember<F: Family>(work: &Work<F>) {
     let value = AffinityValue {
         last_used: nanoseconds(),
-        backend: work.flow.backend(),
+        backend: work.flow.id(),
         generation: work.flow.generation(),
     };
     let key = F::affinity_key(work.packet.tuple.source, work.flow.service());

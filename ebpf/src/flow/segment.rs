@@ -43,18 +43,38 @@ pub(crate) const fn begins<F: Family>(packet: &Packet<F>) -> bool {
 /// A packet that continues no connection: it begins one, or is a datagram.
 #[inline]
 pub(crate) const fn stands_alone<F: Family>(packet: &Packet<F>) -> bool {
-    packet.tuple.protocol == UDP || begins(packet)
+    is_datagram(packet) || begins(packet)
+}
+
+/// A datagram.
+#[inline]
+pub(crate) const fn is_datagram<F: Family>(packet: &Packet<F>) -> bool {
+    packet.tuple.protocol == UDP
 }
 
 /// In the middle of a connection, whose beginning should have been seen.
 #[inline]
 pub(super) const fn is_midstream<F: Family>(packet: &Packet<F>) -> bool {
-    packet.tuple.protocol != UDP && !begins(packet)
+    !is_datagram(packet) && !begins(packet)
 }
 
-/// Flags of the half of the flow that `packet` belongs to.
+/// Notes a packet of the client in its flow.
 #[inline]
-pub(super) const fn state<F: Family>(packet: &Packet<F>) -> u16 {
+pub(super) fn touch_by_client<F: Family>(packet: &Packet<F>, flow: &mut F::FlowValue) {
+    flow.touch(now());
+    flow.note_client(state(packet));
+}
+
+/// Notes a packet of the backend in its flow.
+#[inline]
+pub(super) fn touch_by_backend<F: Family>(packet: &Packet<F>, flow: &mut F::FlowValue) {
+    flow.touch(now());
+    flow.note_backend(state(packet));
+}
+
+/// What `packet` says of its direction of the flow.
+#[inline]
+const fn state<F: Family>(packet: &Packet<F>) -> u8 {
     match packet.tuple.protocol {
         TCP if packet.flags & RST != 0 => RESET,
         TCP if packet.flags & FIN != 0 => FINISHED,
@@ -67,7 +87,7 @@ pub(super) const fn state<F: Family>(packet: &Packet<F>) -> u16 {
 /// The backend is the one that was chosen, and serves.
 #[inline]
 pub(super) fn is_current<A>(flow: &impl FlowValue<A>) -> bool {
-    maps::backend(flow.backend()).is_some_and(|backend| backend.generation == flow.generation())
+    maps::backend(flow.id()).is_some_and(|backend| backend.generation == flow.generation())
 }
 
 /// Whether the packet may follow its entry. Connections stay with their backend to the end, whatever becomes of it;

@@ -21,8 +21,8 @@ const SPECIAL: u16 = HAIRPIN | HOST_CLIENT | MASQUERADED | REMAPPED;
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "the hot path")]
 pub(super) fn to_backend<F: Family>(skb: Skb, packet: &Packet<F>, flow: &F::FlowValue) -> Result<(), Fault> {
-    rewrite_ports(skb, packet, Side::Destination, flow.port())?;
-    F::rewrite_address(skb, packet, Side::Destination, flow.address())?;
+    rewrite_ports(skb, packet, Side::Destination, flow.backend_port())?;
+    F::rewrite_address(skb, packet, Side::Destination, flow.backend())?;
     if segment::stands_alone(packet)
         && let Some(config) = maps::config()
     {
@@ -43,15 +43,16 @@ pub(crate) const fn needs_more(flags: u16) -> bool {
 #[inline]
 pub(crate) fn note_special<F: Family>(work: &mut Work<F>, address: F::Address, flags: u16) {
     work.flow = F::flow_value(&Flow {
-        address,
-        port: 0,
+        frontend: address,
+        backend: address,
+        frontend_port: 0,
+        backend_port: 0,
         flags,
-        backend: 0,
+        id: 0,
         generation: 0,
         service: 0,
         last_seen: 0,
         interface: 0,
-        client_port: 0,
     });
 }
 
@@ -64,7 +65,7 @@ pub(crate) fn special<F: Family>(skb: Skb) -> i32 {
     {
         return count::drop(Counter::DropRewrite);
     }
-    work.packet = F::readdressed(&work.packet, Side::Destination, flow.address());
+    work.packet = F::readdressed(&work.packet, Side::Destination, flow.backend());
     if flow.flags() & HAIRPIN != 0 {
         return hairpin(skb, &work.packet);
     }
@@ -85,7 +86,7 @@ pub(crate) fn special<F: Family>(skb: Skb) -> i32 {
 #[inline]
 pub(super) fn ports<F: Family>(packet: &Packet<F>, flow: &F::FlowValue) -> [u16; 2] {
     let is_remapped = flow.flags() & REMAPPED != 0;
-    [if is_remapped { flow.client_port() } else { packet.tuple.source_port }, flow.port()]
+    [if is_remapped { flow.client_port() } else { packet.tuple.source_port }, flow.backend_port()]
 }
 
 /// A backend that is its own client gets the packet back, from an address that is not its own.

@@ -3,7 +3,7 @@
 //! All but the hot path works on these notes: the stack is too small for them, and verifiers, which know nothing of
 //! what is in a map, look at such code once instead of once for every kind of packet.
 
-use super::{Hook, pick::Pool};
+use super::{Hook, Slots, pick::Pool};
 use crate::{family::Family, packet::Packet};
 
 /// Who sends a packet to a frontend, as far as policies care.
@@ -23,17 +23,20 @@ pub(crate) struct Work<F: Family> {
     pub(crate) packet: Packet<F>,
     /// The packet that the one in hand, an ICMP error, quotes.
     pub(crate) quoted: Packet<F>,
-    /// The half of the packet's flow that it belongs to.
+    /// The packet's flow.
     pub(super) key: F::FlowKey,
     pub(crate) flow: F::FlowValue,
-    /// The other half.
+    /// Another element.
     pub(super) other_key: F::FlowKey,
     pub(super) other: F::FlowValue,
+    pub(super) slots: Slots,
     pub(crate) hook: Hook,
-    /// 0 if the packet is known to have no established flow.
-    pub(crate) may_be_established: u8,
+    /// 0 if the client's port is known to have no flow.
+    pub(crate) may_be_present: u8,
     pub(super) client: Client,
     pub(super) pool: Pool,
+    /// Half-open flows that this CPU has begun. Not of one packet: kept.
+    pub(super) cursor: u32,
 }
 
 /// This CPU's notes, with `packet` in them; `None` never happens, but the verifier wants it asked.

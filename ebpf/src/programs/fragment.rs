@@ -11,8 +11,8 @@ use aya_ebpf::bindings::{
 };
 use shunt_abi::{
     counter::Counter,
-    flow::{FORWARD, HAIRPIN, HOST_CLIENT, REVERSE},
-    fragment::{DROPPED, FRESH_TICKS, LATEST},
+    flow::{HAIRPIN, HOST_CLIENT},
+    fragment::{DROPPED, FORWARD, FRESH_TICKS, LATEST, REVERSE},
     frontend::INSIDE_REJECT,
     known::Role,
     tail::Tail,
@@ -30,13 +30,13 @@ use crate::{
 #[inline(never)]
 pub(super) fn remember_reply<F: Family>(work: &Work<F>, flow: &F::FlowValue, is_translated: bool) {
     let tuple = &work.packet.tuple;
-    note(work, REVERSE, [flow.address(), tuple.destination], flow, is_translated);
+    note(work, REVERSE, [flow.frontend(), tuple.destination], flow, is_translated);
 }
 
 /// Notes what becomes of the packet that the first fragment in hand, from a client, belongs to.
 #[inline(never)]
 pub(crate) fn remember<F: Family>(work: &Work<F>, is_translated: bool) {
-    note(work, FORWARD, [work.packet.tuple.source, work.flow.address()], &work.flow, is_translated);
+    note(work, FORWARD, [work.packet.tuple.source, work.flow.backend()], &work.flow, is_translated);
 }
 
 #[inline]

@@ -4,7 +4,7 @@
 use aya_ebpf::bindings::tcx_action_base::TCX_NEXT;
 use shunt_abi::{
     counter::Counter,
-    flow::{FORWARD, HAIRPIN, HOST_CLIENT, REMAPPED, REVERSE},
+    flow::{HAIRPIN, HOST_CLIENT, REMAPPED},
 };
 
 use crate::{
@@ -21,22 +21,16 @@ fn read_quoted<F: Family>(skb: Skb, work: &mut Work<F>) -> bool {
     kind.is_some_and(F::is_icmp_error) && quoted::read(skb, &work.packet, &mut work.quoted)
 }
 
-/// The flow of the packet that would have gone the opposite way of the quoted one.
-#[inline]
-fn find<F: Family>(work: &Work<F>, direction: u8) -> Option<&'static F::FlowValue> {
-    flow::find::<F>(&F::flow_key(&work.quoted.tuple.turned(), direction))
-}
-
 /// An ICMP message that enters.
 #[inline(never)]
 pub(super) fn ingress<F: Family>(skb: Skb, work: &mut Work<F>) -> i32 {
     if !read_quoted(skb, work) {
         return TCX_NEXT;
     }
-    if let Some(flow) = find(work, FORWARD) {
+    if let Some(flow) = flow::of_client(&work.quoted.tuple.turned()) {
         return finish(to_backend(skb, work, flow));
     }
-    match find(work, REVERSE) {
+    match flow::of_backend(&work.quoted.tuple.turned()) {
         Some(flow) if flow.flags() & HOST_CLIENT != 0 => finish(to_client(skb, work, flow)),
         _ => TCX_NEXT,
     }
@@ -48,7 +42,7 @@ pub(super) fn egress<F: Family>(skb: Skb, work: &mut Work<F>) -> i32 {
     if !read_quoted(skb, work) {
         return TCX_NEXT;
     }
-    match find(work, REVERSE) {
+    match flow::of_backend(&work.quoted.tuple.turned()) {
         Some(flow) => finish(to_client(skb, work, flow)),
         None => TCX_NEXT,
     }
@@ -69,20 +63,26 @@ fn to_backend<F: Family>(skb: Skb, work: &Work<F>, flow: &F::FlowValue) -> Resul
     if flow.flags() & HAIRPIN != 0 {
         return Ok(());
     }
-    quoted::rewrite(skb, &work.packet, &work.quoted, Side::Source, (flow.address(), flow.port()))?;
+    quoted::rewrite(skb, &work.packet, &work.quoted, Side::Source, (flow.backend(), flow.backend_port()))?;
     rewrite_client_port(skb, work, Side::Destination, flow)?;
-    rewrite_outer(skb, &work.packet, Side::Destination, flow.address())
+    rewrite_outer(skb, &work.packet, Side::Destination, flow.backend())
 }
 
 /// The backend's side complains of what the client sent: the client is told of what it did send.
 #[inline(never)]
 fn to_client<F: Family>(skb: Skb, work: &Work<F>, flow: &F::FlowValue) -> Result<(), Fault> {
-    quoted::rewrite(skb, &work.packet, &work.quoted, Side::Destination, (flow.address(), flow.port()))?;
+    quoted::rewrite(
+        skb,
+        &work.packet,
+        &work.quoted,
+        Side::Destination,
+        (flow.frontend(), flow.frontend_port()),
+    )?;
     rewrite_client_port(skb, work, Side::Source, flow)?;
     if work.packet.tuple.source != work.quoted.tuple.destination {
         return Ok(());
     }
-    rewrite_outer(skb, &work.packet, Side::Source, flow.address())
+    rewrite_outer(skb, &work.packet, Side::Source, flow.frontend())
 }
 
 /// The receiver knows the client, which is `side` of the quoted packet, by another port.

@@ -17,8 +17,8 @@ use crate::{
 /// Puts the frontend in the place of the backend.
 #[inline]
 pub(super) fn translate<F: Family>(skb: Skb, packet: &Packet<F>, flow: &F::FlowValue) -> Result<(), Fault> {
-    rewrite_ports(skb, packet, Side::Source, flow.port())?;
-    F::rewrite_address(skb, packet, Side::Source, flow.address())?;
+    rewrite_ports(skb, packet, Side::Source, flow.frontend_port())?;
+    F::rewrite_address(skb, packet, Side::Source, flow.frontend())?;
     count::count(Counter::Reverse);
     count::packet(skb, flow.service());
     Ok(())
@@ -27,7 +27,7 @@ pub(super) fn translate<F: Family>(skb: Skb, packet: &Packet<F>, flow: &F::FlowV
 /// A packet about to leave; the verdict on it if it belongs to a flow.
 #[inline]
 pub(super) fn to_client<F: Family>(skb: Skb, packet: &Packet<F>) -> Option<i32> {
-    let flow = flow::reverse(packet)?;
+    let flow = flow::reply(packet, packet.tuple.destination)?;
     if translate(skb, packet, flow).is_err() {
         return Some(count::drop(Counter::DropRewrite));
     }
@@ -57,13 +57,13 @@ fn restore_port<F: Family>(skb: Skb, packet: &Packet<F>, flow: &F::FlowValue) ->
 #[inline]
 pub(super) fn ports<F: Family>(packet: &Packet<F>, flow: &F::FlowValue) -> [u16; 2] {
     let is_remapped = flow.flags() & REMAPPED != 0;
-    [flow.port(), if is_remapped { flow.client_port() } else { packet.tuple.destination_port }]
+    [flow.frontend_port(), if is_remapped { flow.client_port() } else { packet.tuple.destination_port }]
 }
 
 /// A packet of a backend to this host or to the address that stands for itself.
 pub(crate) fn to_host_or_itself<F: Family>(skb: Skb) -> i32 {
     let Some(work) = flow::notes::<F>() else { return TCX_NEXT };
-    let Some(flow) = flow::reverse(&work.packet) else { return TCX_NEXT };
+    let Some(flow) = flow::reply(&work.packet, flow::client(&work.packet.tuple)) else { return TCX_NEXT };
     if flow.flags() & (HOST_CLIENT | HAIRPIN) == 0 {
         return TCX_NEXT;
     }
@@ -96,7 +96,7 @@ fn to_host(skb: Skb, network: u32, interface: u32) -> i32 {
 #[inline]
 fn to_itself<F: Family>(skb: Skb, packet: &mut Packet<F>, flow: &F::FlowValue) -> i32 {
     let itself = packet.tuple.source;
-    *packet = F::readdressed(packet, Side::Source, flow.address());
+    *packet = F::readdressed(packet, Side::Source, flow.frontend());
     if F::rewrite_address(skb, packet, Side::Destination, itself).is_err() {
         return count::drop(Counter::DropRewrite);
     }

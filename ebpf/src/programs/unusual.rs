@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::tcx_action_base::TCX_NEXT;
 use shunt_abi::{
     counter::Counter,
-    flow::{FORWARD, REVERSE},
+    fragment::{FORWARD, REVERSE},
     known::Role,
     tail::Tail,
 };
@@ -31,7 +31,7 @@ pub(crate) fn ingress<F: Family>(skb: Skb) -> i32 {
     let roles = Roles::of::<F>(tuple.destination);
     if family::to_frontend(&roles, tuple) {
         work.hook = Hook::Ingress;
-        work.may_be_established = 1;
+        work.may_be_present = 1;
         continue_in::<F>(skb, Tail::Consider);
         return TCX_NEXT;
     }
@@ -71,7 +71,7 @@ pub(crate) fn egress<F: Family>(skb: Skb) -> i32 {
     work.hook = Hook::HostEgress;
     let roles = Roles::of::<F>(work.packet.tuple.destination);
     if family::to_frontend(&roles, &work.packet.tuple) {
-        work.may_be_established = 1;
+        work.may_be_present = 1;
         continue_in::<F>(skb, Tail::Consider);
     } else {
         super::egress::to_no_frontend(skb, work);
@@ -82,7 +82,7 @@ pub(crate) fn egress<F: Family>(skb: Skb) -> i32 {
 /// The first fragment of a backend's packet to a client; the verdict if it is one.
 #[inline]
 fn first_reply<F: Family>(skb: Skb, work: &mut Work<F>) -> Option<i32> {
-    let flow = flow::find::<F>(&F::flow_key(&work.packet.tuple, REVERSE))?;
+    let flow = flow::of_backend::<F>(&work.packet.tuple)?;
     let ports = reverse::ports(&work.packet, flow);
     let is_translated = !is_beyond_checksum(&work.packet, ports);
     fragment::remember_reply(work, flow, is_translated);

@@ -1,17 +1,14 @@
 //! Packets of flows that are known: the hot path.
 
 use aya_ebpf::bindings::tcx_action_base::{TCX_DROP, TCX_NEXT};
-use shunt_abi::{
-    counter::Counter,
-    flow::{FORWARD, REVERSE},
-    tail::Tail,
-};
+use shunt_abi::{counter::Counter, tail::Tail};
 
-use super::{Decision, Hook, Work, opening, segment, translate, work};
+use super::{Decision, Hook, Work, decide, half_open, segment, slots, translate, work};
 use crate::{
     count,
     family::{Family, FlowValue},
-    packet::{Packet, Position, Skb, is_beyond_checksum, rewrite_sctp_checksum},
+    maps,
+    packet::{Packet, Position, Skb, Tuple, is_beyond_checksum, rewrite_sctp_checksum},
     programs::{self, fragment},
 };
 
@@ -19,19 +16,22 @@ use crate::{
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "the hot path")]
 pub(crate) fn forward<F: Family>(skb: Skb, packet: &Packet<F>, hook: Hook) -> i32 {
-    let key = F::flow_key(&packet.tuple, FORWARD);
-    let present = F::flows().get_ptr_mut(&key);
-    if let Some(flow) = present {
-        // SAFETY: the pointer comes from a map look-up; elements are freed after a grace period at the earliest.
-        let flow = unsafe { &mut *flow };
-        if segment::may_follow(packet, flow) {
-            flow.touch(segment::now(), segment::state(packet));
-            return follow(skb, packet, flow);
+    let tuple = &packet.tuple;
+    let present = slots::get::<F>(&F::flow_key(tuple.source, tuple.source_port, tuple.protocol));
+    let may_be_present = u8::from(present.is_some());
+    if let Some(flow) = present
+        && flow.is_to(tuple.destination, tuple.destination_port)
+        && segment::may_follow(packet, flow)
+    {
+        segment::touch_by_client(packet, flow);
+        if !flow.is_established() {
+            half_open::establish::<F>(flow);
         }
+        return follow(skb, packet, flow);
     }
     if let Some(work) = work::on(packet) {
         work.hook = hook;
-        work.may_be_established = u8::from(present.is_some());
+        work.may_be_present = may_be_present;
         programs::continue_in::<F>(skb, Tail::Consider);
     }
     TCX_NEXT
@@ -53,13 +53,14 @@ fn follow<F: Family>(skb: Skb, packet: &Packet<F>, flow: &F::FlowValue) -> i32 {
     TCX_NEXT
 }
 
-/// A packet that follows no established flow.
+/// A packet that does not follow the flow in the first slot.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "only a program's own body may continue in another")]
 pub(crate) fn consider<F: Family>(skb: Skb) -> i32 {
     let Some(work) = work::get::<F>() else { return TCX_NEXT };
-    work.key = F::flow_key(&work.packet.tuple, FORWARD);
-    let mut decision = opening::decide(skb, work);
+    let tuple = &work.packet.tuple;
+    work.key = F::flow_key(tuple.source, tuple.source_port, tuple.protocol);
+    let mut decision = decide::decide(skb, work);
     if work.packet.position == Position::First {
         decision = note_first(work, decision);
     }
@@ -109,28 +110,42 @@ fn note_first<F: Family>(work: &Work<F>, mut decision: Decision) -> Decision {
     decision
 }
 
-/// The half of a flow with this key, its packet not noted.
+/// The flow of a client's packets with this tuple; none is noted.
 #[inline]
-pub(crate) fn find<F: Family>(key: &F::FlowKey) -> Option<&'static F::FlowValue> {
-    let flow = match F::flows().get_ptr(key) {
-        Some(flow) => flow,
-        None => F::opening().get_ptr(key)?,
-    };
-    // SAFETY: as in `reverse`.
-    Some(unsafe { &*flow })
+pub(crate) fn of_client<F: Family>(tuple: &Tuple<F>) -> Option<&'static F::FlowValue> {
+    let mut key = F::flow_key(tuple.source, tuple.source_port, tuple.protocol);
+    slots::to::<F>(&mut key, &tuple.destination, tuple.destination_port).map(|flow| &*flow)
 }
 
-/// The reverse half of the flow that `packet`, from what may be a backend, belongs to; its packet is noted.
+/// The flow of a backend's packets with this tuple; none is noted.
 #[inline]
-pub(crate) fn reverse<F: Family>(packet: &Packet<F>) -> Option<&'static F::FlowValue> {
-    let key = F::flow_key(&packet.tuple, REVERSE);
-    let flow = match F::flows().get_ptr_mut(&key) {
-        Some(flow) => flow,
-        None => F::opening().get_ptr_mut(&key)?,
-    };
-    // SAFETY: the pointer comes from a map look-up; an opening flow's element may be given to another flow, but only
-    // once it is the least recently used of all.
-    let flow = unsafe { &mut *flow };
-    flow.touch(segment::now(), segment::state(packet));
+pub(crate) fn of_backend<F: Family>(tuple: &Tuple<F>) -> Option<&'static F::FlowValue> {
+    let mut key = F::flow_key(client(tuple), tuple.destination_port, tuple.protocol);
+    slots::from::<F>(&mut key, &tuple.source, tuple.source_port).map(|flow| &*flow)
+}
+
+/// The client that a backend's packets go to: it may be the backend itself.
+#[inline]
+pub(crate) fn client<F: Family>(tuple: &Tuple<F>) -> F::Address {
+    let is_itself = maps::config().is_some_and(|config| tuple.destination == F::hairpin(config));
+    if is_itself { tuple.source } else { tuple.destination }
+}
+
+/// The flow that `packet`, from what may be a backend to `client`, belongs to; its packet is noted.
+#[inline]
+pub(crate) fn reply<F: Family>(packet: &Packet<F>, client: F::Address) -> Option<&'static F::FlowValue> {
+    let tuple = &packet.tuple;
+    let mut key = F::flow_key(client, tuple.destination_port, tuple.protocol);
+    let mut flow = slots::get::<F>(&key)?;
+    if !flow.is_from(tuple.source, tuple.source_port) {
+        if !flow.has_more() {
+            return None;
+        }
+        flow = slots::from::<F>(&mut key, &tuple.source, tuple.source_port)?;
+    }
+    segment::touch_by_backend(packet, flow);
+    if segment::is_datagram(packet) && !flow.is_established() {
+        half_open::answer::<F>(flow);
+    }
     Some(flow)
 }

@@ -1,0 +1,272 @@
+//! Flows and fragments in their maps: what is alike in both families.
+
+use shunt_abi::flow;
+
+/// Where the flows of a client's port are.
+pub(crate) trait FlowKey: Copy + PartialEq {
+    /// Nobody's.
+    const NOBODY: Self;
+    fn client_port(&self) -> u16;
+    fn protocol(&self) -> u8;
+    fn slot(&self) -> u8;
+    fn set_slot(&mut self, slot: u8);
+    /// Whether it is of the same client's port.
+    fn is_port_of(&self, other: &Self) -> bool;
+}
+
+/// A flow in its map.
+pub(crate) trait FlowValue<A> {
+    fn frontend(&self) -> A;
+    fn backend(&self) -> A;
+    fn frontend_port(&self) -> u16;
+    fn backend_port(&self) -> u16;
+    fn flags(&self) -> u16;
+    fn client_port(&self) -> u16;
+    fn by_client(&self) -> u8;
+    fn by_backend(&self) -> u8;
+    fn id(&self) -> u32;
+    fn generation(&self) -> u32;
+    fn service(&self) -> u32;
+    fn last_seen(&self) -> u32;
+    fn interface(&self) -> u32;
+    fn place(&self) -> u32;
+    fn is_to(&self, address: A, port: u16) -> bool;
+    fn is_from(&self, address: A, port: u16) -> bool;
+    /// One bit of 64, the same for all flows of one backend.
+    fn way_back(&self) -> u64;
+    fn is_established(&self) -> bool;
+    fn is_vacant(&self) -> bool;
+    fn has_more(&self) -> bool;
+    /// Notes the tick of a packet.
+    fn touch(&mut self, tick: u32);
+    /// Notes what the client's packet says of the flow.
+    fn note_client(&mut self, bits: u8);
+    /// Notes what the backend's packet says of the flow.
+    fn note_backend(&mut self, bits: u8);
+    /// Notes that there is an element in the next slot.
+    fn note_more(&mut self);
+    /// Notes that there is none.
+    fn end_chain(&mut self);
+    /// Makes the element nobody's.
+    fn vacate(&mut self);
+    fn set_place(&mut self, place: u32);
+    /// Gives the backend another client port to see, network order.
+    fn remap(&mut self, port: u16);
+    /// Makes of a remapped flow what translates its replies, for a client with this port of its own.
+    fn make_alias(&mut self, client_port: u16);
+}
+
+/// What became of a first fragment, in its map.
+pub(crate) trait FragmentValue<A> {
+    fn source(&self) -> A;
+    fn destination(&self) -> A;
+    fn flags(&self) -> u32;
+    fn service(&self) -> u32;
+    fn last_seen(&self) -> u32;
+}
+
+#[inline]
+const fn fold([first, second, third, fourth]: [u32; 4]) -> u32 {
+    first ^ second ^ third ^ fourth
+}
+
+/// Implements what is alike in both families for their types.
+macro_rules! values {
+    ($address:ty, $none:expr, $fold:expr, $key:ty, $flow:ty, $fragment:ty) => {
+        impl FlowKey for $key {
+            const NOBODY: Self = Self { client: $none, client_port: 0, protocol: 0, slot: 0 };
+
+            #[inline]
+            fn client_port(&self) -> u16 {
+                self.client_port
+            }
+            #[inline]
+            fn protocol(&self) -> u8 {
+                self.protocol
+            }
+            #[inline]
+            fn slot(&self) -> u8 {
+                self.slot
+            }
+            #[inline]
+            fn set_slot(&mut self, slot: u8) {
+                self.slot = slot;
+            }
+            #[inline]
+            fn is_port_of(&self, other: &Self) -> bool {
+                self.client == other.client
+                    && self.client_port == other.client_port
+                    && self.protocol == other.protocol
+            }
+        }
+
+        impl FlowValue<$address> for $flow {
+            #[inline]
+            fn frontend(&self) -> $address {
+                self.frontend
+            }
+            #[inline]
+            fn backend(&self) -> $address {
+                self.backend
+            }
+            #[inline]
+            fn frontend_port(&self) -> u16 {
+                self.frontend_port
+            }
+            #[inline]
+            fn backend_port(&self) -> u16 {
+                self.backend_port
+            }
+            #[inline]
+            fn flags(&self) -> u16 {
+                self.flags
+            }
+            #[inline]
+            fn client_port(&self) -> u16 {
+                self.client_port
+            }
+            #[inline]
+            fn by_client(&self) -> u8 {
+                self.by_client
+            }
+            #[inline]
+            fn by_backend(&self) -> u8 {
+                self.by_backend
+            }
+            #[inline]
+            fn id(&self) -> u32 {
+                self.id
+            }
+            #[inline]
+            fn generation(&self) -> u32 {
+                self.generation
+            }
+            #[inline]
+            fn service(&self) -> u32 {
+                self.service
+            }
+            #[inline]
+            fn last_seen(&self) -> u32 {
+                self.last_seen
+            }
+            #[inline]
+            fn interface(&self) -> u32 {
+                self.interface
+            }
+            #[inline]
+            fn place(&self) -> u32 {
+                self.place
+            }
+            #[inline]
+            fn is_to(&self, address: $address, port: u16) -> bool {
+                self.is_to(address, port)
+            }
+            #[inline]
+            fn is_from(&self, address: $address, port: u16) -> bool {
+                self.is_from(address, port)
+            }
+            #[inline]
+            fn is_established(&self) -> bool {
+                self.is_established()
+            }
+            #[inline]
+            fn is_vacant(&self) -> bool {
+                self.is_vacant()
+            }
+            #[inline]
+            fn has_more(&self) -> bool {
+                self.has_more()
+            }
+            #[inline]
+            fn way_back(&self) -> u64 {
+                let backend: $address = self.backend;
+                let port = u32::from(self.backend_port);
+                let spread = ($fold(backend) ^ (port << 16 | port)).wrapping_mul(0x9e37_79b1);
+                1 << (spread >> 26)
+            }
+            #[inline]
+            fn touch(&mut self, tick: u32) {
+                // Written only when it changes: both ends of a busy flow may be on different CPUs.
+                if self.last_seen != tick {
+                    self.last_seen = tick;
+                }
+            }
+            #[inline]
+            fn note_client(&mut self, bits: u8) {
+                if self.by_client & bits != bits {
+                    self.by_client |= bits;
+                }
+            }
+            #[inline]
+            fn note_backend(&mut self, bits: u8) {
+                if self.by_backend & bits != bits {
+                    self.by_backend |= bits;
+                }
+            }
+            #[inline]
+            fn note_more(&mut self) {
+                self.chain |= flow::MORE;
+            }
+            #[inline]
+            fn end_chain(&mut self) {
+                self.chain &= !flow::MORE;
+            }
+            #[inline]
+            fn vacate(&mut self) {
+                self.chain |= flow::VACANT;
+                self.flags = 0;
+                self.by_client = 0;
+                self.by_backend = 0;
+                self.place = 0;
+            }
+            #[inline]
+            fn set_place(&mut self, place: u32) {
+                self.place = place;
+            }
+            #[inline]
+            fn remap(&mut self, port: u16) {
+                self.flags |= flow::REMAPPED;
+                self.client_port = port;
+            }
+            #[inline]
+            fn make_alias(&mut self, client_port: u16) {
+                self.flags |= flow::ALIAS;
+                self.client_port = client_port;
+                self.chain = 0;
+            }
+        }
+
+        impl FragmentValue<$address> for $fragment {
+            #[inline]
+            fn source(&self) -> $address {
+                self.source
+            }
+            #[inline]
+            fn destination(&self) -> $address {
+                self.destination
+            }
+            #[inline]
+            fn flags(&self) -> u32 {
+                self.flags
+            }
+            #[inline]
+            fn service(&self) -> u32 {
+                self.service
+            }
+            #[inline]
+            fn last_seen(&self) -> u32 {
+                self.last_seen
+            }
+        }
+    };
+}
+
+values!(
+    u32,
+    0,
+    core::convert::identity,
+    flow::FlowKey4,
+    flow::FlowValue4,
+    shunt_abi::fragment::FragmentValue4
+);
+values!([u32; 4], [0; 4], fold, flow::FlowKey6, flow::FlowValue6, shunt_abi::fragment::FragmentValue6);
