@@ -79,7 +79,7 @@ impl State {
 
     /// The state of an element that is nobody's any more, in front of others.
     pub(super) const fn vacated(self) -> Self {
-        Self { by_client: 0, by_backend: 0, chain: MORE | VACANT, place: 0, ..self }
+        Self { flags: 0, client_port: 0, by_client: 0, by_backend: 0, chain: MORE | VACANT, place: 0, ..self }
     }
 }
 

@@ -177,6 +177,7 @@ fn cookie_option() -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::ebpf::sizes::Sizes;
     use crate::plan::PerFamily;
 
     fn settings(detector: LocalDetector) -> Settings {
@@ -203,6 +204,9 @@ mod tests {
         assert_eq!(built.services6[0], Range6::NONE);
         assert_eq!((built.more_services4, built.more_services6), (0, 0));
         assert_eq!(built.host_netns_cookie, 7);
+        let Sizes { flows, half_open, .. } = settings.sizes;
+        assert_eq!((built.established4, built.established6), (flows, flows));
+        assert!(settings.sizes.cpus << built.half_open_shift <= half_open, "each CPU has a part of its own");
         let expected = config::PODS_BY_RANGE | config::SOCKETS_HOST_ONLY | config::ADOPT_MIDSTREAM;
         assert_eq!(built.flags, expected);
     }

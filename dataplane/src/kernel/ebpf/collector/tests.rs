@@ -43,7 +43,7 @@ fn what_is_over_goes_and_is_no_longer_counted() {
         let expected =
             Found { established: 3, half_open: 1, masqueraded: 4, elements: 5, removed: 4, ended: 3 };
         assert_eq!((found, flows.count()), (expected, 3));
-        let vacated = FlowValue4 { by_client: 0, by_backend: 0, chain: MORE | VACANT, ..over() };
+        let vacated = FlowValue4 { flags: 0, by_client: 0, by_backend: 0, chain: MORE | VACANT, ..over() };
         let left = [elements[0], elements[2], (key(5, 0), vacated), elements[5], elements[6]];
         assert_eq!(flows.all(), left);
         let found = census.look(&flows.map, &flows.established, &judge(NOW)).unwrap();
