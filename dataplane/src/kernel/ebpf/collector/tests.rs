@@ -36,7 +36,9 @@ fn what_is_over_goes_and_is_no_longer_counted() {
             (key(6, 0), FlowValue4 { chain: MORE, ..live() }),
             (key(6, 1), over()),
         ];
-        elements.iter().for_each(|(key, value)| flows.map.set(key, value).unwrap());
+        for (key, value) in &elements {
+            flows.map.set(key, value).unwrap();
+        }
         flows.established.add(IpFamily::V4, 6);
         let mut census = Census::new(IpFamily::V4);
         let found = census.look(&flows.map, &flows.established, &judge(NOW)).unwrap();
