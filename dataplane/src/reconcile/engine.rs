@@ -155,7 +155,7 @@ impl Engine {
     pub fn sync(&mut self, started: Instant) -> Result<SyncReport, SyncFailure> {
         let pending = self.pending.take();
         let changes = self.planner.update(&self.cluster, &self.interface_addresses, &pending);
-        self.stale.owe(&changes);
+        self.owe_cleaning(&changes);
         let skipped = self.planner.skipped();
         self.refused.retain(|frontend, _| skipped.contains_key(frontend));
         let full = self.programmed == Programmed::Unknown;
@@ -280,6 +280,20 @@ impl Engine {
         report.extend(new.map(|(frontend, words)| (*frontend, words.clone())));
     }
 
+    /// Frontends that go before all flows were looked through would not be known then.
+    fn owe_cleaning(&mut self, changes: &Changes) {
+        match &mut self.stale {
+            Stale::All => {
+                let gone = changes.frontends.iter().filter(|change| change.new.is_none());
+                self.withdrawn.extend(gone.map(|change| change.frontend));
+            }
+            Stale::Of(frontends) => {
+                let found = changes.frontends.iter().filter_map(UdpFrontend::of_change);
+                frontends.extend(found.map(|udp| (udp.frontend, udp)));
+            }
+        }
+    }
+
     /// Flows of Services that went away while no agent ran are known by what the last one had programmed.
     fn note_withdrawn(&mut self) {
         let withdrawn = self.dataplane.withdrawn();
@@ -328,13 +342,6 @@ impl Stale {
         match self {
             Self::All => true,
             Self::Of(frontends) => !frontends.is_empty(),
-        }
-    }
-
-    fn owe(&mut self, changes: &Changes) {
-        if let Self::Of(frontends) = self {
-            let found = changes.frontends.iter().filter_map(UdpFrontend::of_change);
-            frontends.extend(found.map(|udp| (udp.frontend, udp)));
         }
     }
 }

@@ -260,6 +260,18 @@ fn a_dataplane_without_connection_tracking_has_it_looked_through_once() {
 }
 
 #[test]
+fn a_service_that_goes_before_all_flows_were_looked_through_is_among_those_looked_for() {
+    let mut bench = Bench::over(FakeDataplane::new());
+    bench.take([service("dns", DNS, Protocol::Udp), slice("dns", Protocol::Udp, &["10.1.0.1"])]);
+    bench.listed();
+    bench.sync().unwrap();
+    bench.take([Event::ServiceGone(ServiceName::new("default", "dns"))]);
+    bench.sync_and_clean();
+    let calls = bench.conntrack.calls();
+    assert!(matches!(&calls[..], [Cleaning::All(all)] if all[0].serving.is_empty()), "{calls:?}");
+}
+
+#[test]
 fn flows_of_a_deleted_service_are_cleaned_also_when_cleaning_failed_at_first() {
     let mut bench = Bench::over(FakeDataplane::new());
     bench.take([service("dns", DNS, Protocol::Udp), slice("dns", Protocol::Udp, &["10.1.0.1"])]);

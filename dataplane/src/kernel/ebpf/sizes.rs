@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn sockets_have_a_power_of_two_of_places_and_no_cpu_fills_anothers() {
-        assert_eq!(default_for(4 * GIB).peers, 1 << 14);
+        assert_eq!(default_for(4 * GIB).peers, 1 << 15);
         let places = |sockets, cpus| {
             let wanted = Wanted { memory_millionths: 10_000, sockets, ..Wanted::default() };
             Sizes::new(&wanted, 4 * GIB, cpus, false).peers
