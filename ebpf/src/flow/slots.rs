@@ -99,17 +99,7 @@ pub(super) fn to<F: Family>(
     address: &F::Address,
     port: u16,
 ) -> Option<&'static mut F::FlowValue> {
-    for slot in 0..SLOTS {
-        key.set_slot(slot);
-        let flow = get::<F>(key)?;
-        if flow.is_to(*address, port) {
-            return Some(flow);
-        }
-        if !flow.has_more() {
-            return None;
-        }
-    }
-    None
+    find::<F>(key, |flow| flow.is_to(*address, port))
 }
 
 /// The element that packets to the client that come from there belong to; the key gets its slot.
@@ -119,10 +109,20 @@ pub(super) fn from<F: Family>(
     address: &F::Address,
     port: u16,
 ) -> Option<&'static mut F::FlowValue> {
+    find::<F>(key, |flow| flow.is_from(*address, port))
+}
+
+/// The first element of the client's port that is meant; the key gets its slot.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "one call less: the kernel allows eight that call each other")]
+fn find<F: Family>(
+    key: &mut F::FlowKey,
+    is_meant: impl Fn(&F::FlowValue) -> bool,
+) -> Option<&'static mut F::FlowValue> {
     for slot in 0..SLOTS {
         key.set_slot(slot);
         let flow = get::<F>(key)?;
-        if flow.is_from(*address, port) {
+        if is_meant(flow) {
             return Some(flow);
         }
         if !flow.has_more() {
