@@ -70,24 +70,23 @@ const fn fold([first, second, third, fourth]: [u32; 4]) -> u32 {
     first ^ second ^ third ^ fourth
 }
 
+/// Methods that tell what a field holds.
+macro_rules! fields {
+    ($($name:ident: $type:ty),+) => {
+        $(#[inline]
+        fn $name(&self) -> $type {
+            self.$name
+        })+
+    };
+}
+
 /// Implements what is alike in both families for their types.
 macro_rules! values {
     ($address:ty, $none:expr, $fold:expr, $key:ty, $flow:ty, $fragment:ty) => {
         impl FlowKey for $key {
             const NOBODY: Self = Self { client: $none, client_port: 0, protocol: 0, slot: 0 };
 
-            #[inline]
-            fn client_port(&self) -> u16 {
-                self.client_port
-            }
-            #[inline]
-            fn protocol(&self) -> u8 {
-                self.protocol
-            }
-            #[inline]
-            fn slot(&self) -> u8 {
-                self.slot
-            }
+            fields! { client_port: u16, protocol: u8, slot: u8 }
             #[inline]
             fn set_slot(&mut self, slot: u8) {
                 self.slot = slot;
@@ -101,61 +100,10 @@ macro_rules! values {
         }
 
         impl FlowValue<$address> for $flow {
-            #[inline]
-            fn frontend(&self) -> $address {
-                self.frontend
-            }
-            #[inline]
-            fn backend(&self) -> $address {
-                self.backend
-            }
-            #[inline]
-            fn frontend_port(&self) -> u16 {
-                self.frontend_port
-            }
-            #[inline]
-            fn backend_port(&self) -> u16 {
-                self.backend_port
-            }
-            #[inline]
-            fn flags(&self) -> u16 {
-                self.flags
-            }
-            #[inline]
-            fn client_port(&self) -> u16 {
-                self.client_port
-            }
-            #[inline]
-            fn by_client(&self) -> u8 {
-                self.by_client
-            }
-            #[inline]
-            fn by_backend(&self) -> u8 {
-                self.by_backend
-            }
-            #[inline]
-            fn id(&self) -> u32 {
-                self.id
-            }
-            #[inline]
-            fn generation(&self) -> u32 {
-                self.generation
-            }
-            #[inline]
-            fn service(&self) -> u32 {
-                self.service
-            }
-            #[inline]
-            fn last_seen(&self) -> u32 {
-                self.last_seen
-            }
-            #[inline]
-            fn interface(&self) -> u32 {
-                self.interface
-            }
-            #[inline]
-            fn place(&self) -> u32 {
-                self.place
+            fields! {
+                frontend: $address, backend: $address, frontend_port: u16, backend_port: u16,
+                flags: u16, client_port: u16, by_client: u8, by_backend: u8,
+                id: u32, generation: u32, service: u32, last_seen: u32, interface: u32, place: u32
             }
             #[inline]
             fn is_to(&self, address: $address, port: u16) -> bool {
@@ -237,26 +185,7 @@ macro_rules! values {
         }
 
         impl FragmentValue<$address> for $fragment {
-            #[inline]
-            fn source(&self) -> $address {
-                self.source
-            }
-            #[inline]
-            fn destination(&self) -> $address {
-                self.destination
-            }
-            #[inline]
-            fn flags(&self) -> u32 {
-                self.flags
-            }
-            #[inline]
-            fn service(&self) -> u32 {
-                self.service
-            }
-            #[inline]
-            fn last_seen(&self) -> u32 {
-                self.last_seen
-            }
+            fields! { source: $address, destination: $address, flags: u32, service: u32, last_seen: u32 }
         }
     };
 }
