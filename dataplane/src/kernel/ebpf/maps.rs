@@ -20,6 +20,7 @@ use shunt_abi::source_range::{RangeKey4, RangeKey6, SERVICE_BITS};
 use super::adopt::Observed;
 use super::established::Established;
 use super::flow_maps::FlowMaps;
+use super::flows;
 use super::known::Known;
 use super::map::{CounterMap, MapError, Plain, TypedMap, open_pin};
 use super::write::{Destination, SourceRange, Step, Writes};
@@ -137,24 +138,24 @@ impl Maps {
 
     /// The flows of IPv4.
     pub(super) const fn flow_maps4(&self) -> FlowMaps<'_, FlowKey4> {
-        FlowMaps {
-            family: IpFamily::V4,
-            flows: &self.flows4,
-            established: &self.established,
-            limit: self.established_limit(IpFamily::V4),
-            reached: &self.reached,
-            reached_hosts: &self.reached_hosts,
-            roles: &self.roles,
-        }
+        self.flow_maps(IpFamily::V4, &self.flows4)
     }
 
     /// The flows of IPv6.
     pub(super) const fn flow_maps6(&self) -> FlowMaps<'_, FlowKey6> {
+        self.flow_maps(IpFamily::V6, &self.flows6)
+    }
+
+    const fn flow_maps<'a, K: flows::Key>(
+        &'a self,
+        family: IpFamily,
+        flows: &'a TypedMap<K, K::Value>,
+    ) -> FlowMaps<'a, K> {
         FlowMaps {
-            family: IpFamily::V6,
-            flows: &self.flows6,
+            family,
+            flows,
             established: &self.established,
-            limit: self.established_limit(IpFamily::V6),
+            limit: self.established_limit(family),
             reached: &self.reached,
             reached_hosts: &self.reached_hosts,
             roles: &self.roles,
