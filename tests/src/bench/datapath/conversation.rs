@@ -14,7 +14,20 @@ use socket2::{SockAddr, Socket, Type};
 use super::site::{Server, socket};
 
 /// Length of a request and of a response.
-const LENGTH: usize = 64;
+pub(super) const LENGTH: usize = 64;
+
+/// A socket of a client.
+pub(super) fn connected(kind: Type, target: SocketAddrV4) -> Result<Socket> {
+    let client = socket(kind)?;
+    client.connect(&target.into()).with_context(|| format!("connecting to {target}"))?;
+    Ok(client)
+}
+
+/// The next connection.
+pub(super) fn accept(server: &Server) -> Result<Socket> {
+    let (accepted, _) = server.listener.accept().context("accepting")?;
+    Ok(accepted)
+}
 
 /// Time to connect; the connection is then reset, so that nothing of it remains.
 pub(super) fn connect(target: SocketAddrV4, server: &Server) -> Result<Duration> {
@@ -24,7 +37,7 @@ pub(super) fn connect(target: SocketAddrV4, server: &Server) -> Result<Duration>
     let begun = Instant::now();
     client.connect(&address).with_context(|| format!("connecting to {target}"))?;
     let took = begun.elapsed();
-    let (accepted, _) = server.listener.accept().context("accepting")?;
+    let accepted = accept(server)?;
     accepted.set_linger(Some(Duration::ZERO)).context("preparing a socket")?;
     Ok(took)
 }
@@ -32,10 +45,9 @@ pub(super) fn connect(target: SocketAddrV4, server: &Server) -> Result<Duration>
 /// Connect, request, response, close: the server closes first, and keeps the memory of it.
 pub(super) fn exchange(target: SocketAddrV4, server: &Server) -> Result<Duration> {
     let begun = Instant::now();
-    let mut client = socket(Type::STREAM)?;
-    client.connect(&target.into()).with_context(|| format!("connecting to {target}"))?;
+    let mut client = connected(Type::STREAM, target)?;
     client.write_all(&[1; LENGTH]).context("sending a request")?;
-    let (mut accepted, _) = server.listener.accept().context("accepting")?;
+    let mut accepted = accept(server)?;
     let mut buffer = [0; LENGTH];
     accepted.read_exact(&mut buffer).context("reading a request")?;
     accepted.write_all(&buffer).context("sending a response")?;
@@ -55,9 +67,8 @@ pub(super) struct Kept {
 
 impl Kept {
     pub(super) fn open(target: SocketAddrV4, server: &Server) -> Result<Self> {
-        let client = socket(Type::STREAM)?;
-        client.connect(&target.into()).with_context(|| format!("connecting to {target}"))?;
-        let (accepted, _) = server.listener.accept().context("accepting")?;
+        let client = connected(Type::STREAM, target)?;
+        let accepted = accept(server)?;
         for end in [&client, &accepted] {
             end.set_tcp_nodelay(true).context("preparing a socket")?;
             end.set_linger(Some(Duration::ZERO)).context("preparing a socket")?;
@@ -80,8 +91,7 @@ impl Kept {
 /// A datagram and its answer, from a fresh socket.
 pub(super) fn datagram(target: SocketAddrV4, server: &Server) -> Result<Duration> {
     let begun = Instant::now();
-    let mut client = socket(Type::DGRAM)?;
-    client.connect(&target.into()).with_context(|| format!("connecting to {target}"))?;
+    let mut client = connected(Type::DGRAM, target)?;
     datagram_from(&mut client, server)?;
     drop(client);
     Ok(begun.elapsed())

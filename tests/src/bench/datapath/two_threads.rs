@@ -16,11 +16,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use socket2::{SockAddr, Socket, Type};
 
+use super::conversation::{LENGTH, accept, connected};
 use super::measure::Target;
 use super::site::{Server, socket};
-
-/// Length of a request and of a response.
-const LENGTH: usize = 64;
 
 /// What the far end does for whoever comes, and how the near end uses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,11 +101,6 @@ impl Service {
     }
 }
 
-fn accept(server: &Server) -> Result<Socket> {
-    let (accepted, _) = server.listener.accept().context("accepting")?;
-    Ok(accepted)
-}
-
 fn accept_all(server: &Server, over: &AtomicBool, serve: impl Fn(Socket) -> Result<()>) -> Result<()> {
     loop {
         let accepted = accept(server)?;
@@ -129,12 +122,6 @@ fn answer(accepted: &mut Socket) -> Result<bool> {
     }
     accepted.write_all(&buffer).context("sending a response")?;
     Ok(true)
-}
-
-fn connected(kind: Type, target: SocketAddrV4) -> Result<Socket> {
-    let client = socket(kind)?;
-    client.connect(&target.into()).with_context(|| format!("connecting to {target}"))?;
-    Ok(client)
 }
 
 /// Time to connect. The far end then closes; when that is here, it sleeps or is about to. The connection is reset in the
