@@ -207,4 +207,4 @@ pub(crate) fn detached_handle() -> LogHandle {
 
 #[cfg(test)]
 #[path = "logging_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -25,6 +25,8 @@ pub use http::{
     metrics_router,
 };
 pub use listener::{listen, serve};
+#[cfg(test)]
+pub(crate) use logging::tests::Lines;
 pub use logging::{LogFormat, LogHandle, LogOptions, LoggingError, init_logging};
 pub use metrics::{LocalPolicy, Metrics, MetricsError, Repair, ServiceSeries, WatchRestart};
 pub use node_ports::{HealthCheckService, ListenOn, NodePortServers};

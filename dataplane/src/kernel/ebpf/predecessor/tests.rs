@@ -1,8 +1,8 @@
 //! Maps of a build with other layouts, made by hand in a BPF file system of the test's own. Needs root.
 
-use std::sync::{Arc, Mutex};
+use std::fs;
+use std::sync::Arc;
 use std::time::Instant;
-use std::{fs, io};
 
 use shunt_abi::address::{TCP, mapped_words, word};
 use shunt_abi::flow::{ESTABLISHED, FlowKey4, FlowValue4, HAIRPIN, MORE, VACANT};
@@ -21,6 +21,7 @@ use crate::kernel::ebpf::scratch::in_bpffs;
 use crate::kernel::ebpf::service::Surroundings;
 use crate::kernel::ebpf::sizes::{Sizes, Wanted};
 use crate::plan::{Change, Changes};
+use crate::serve::Lines;
 
 /// Values of a build in the other order, with fields of which this one knows nothing, and a key that it cannot know.
 const OTHER: [&str; 4] = [
@@ -250,25 +251,11 @@ fn what_this_agent_has_seen_later_is_not_overwritten() {
 
 /// What is said meanwhile.
 fn said(job: impl FnOnce()) -> String {
-    let lines = Arc::new(Mutex::new(Vec::new()));
-    let writer = Arc::clone(&lines);
-    let subscriber =
-        tracing_subscriber::fmt().with_ansi(false).with_writer(move || Lines(Arc::clone(&writer))).finish();
+    let lines = Lines::default();
+    let to = lines.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || to.clone()).finish();
     tracing::subscriber::with_default(subscriber, job);
-    String::from_utf8(lines.lock().unwrap().clone()).unwrap()
-}
-
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    lines.text()
 }
 
 #[test]
