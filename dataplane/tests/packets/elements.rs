@@ -31,7 +31,7 @@ impl World {
 
     /// Lets so many flows of each family be established.
     pub(crate) fn limit_established(&mut self, flows: u32) {
-        self.configure(|config| (config.established4, config.established6) = (flows, flows));
+        self.configure(|config| config.established = flows);
     }
 }
 

@@ -125,8 +125,7 @@ impl World {
             .map_or(name::capacity::HALF_OPEN, |(_, places)| *places);
         world.configure(|config| {
             config.half_open_shift = half_open_shift(places);
-            config.established4 = name::capacity::FLOWS - name::capacity::HALF_OPEN;
-            config.established6 = config.established4;
+            config.established = name::capacity::FLOWS - name::capacity::HALF_OPEN;
             config.hairpin4 = word("169.254.20.7".parse().unwrap());
             config.hairpin6 = words("fd00:ffff::7".parse().unwrap());
             config.masquerade_mark = 0x4000;

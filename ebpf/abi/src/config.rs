@@ -73,16 +73,16 @@ pub struct Config {
     pub pods4: [Range4; RANGES],
     /// Sources that are local pods, IPv6; unused ones are [`Range6::NONE`].
     pub pods6: [Range6; RANGES],
-    /// Established flows at most, IPv4; more stay half-open.
-    pub established4: u32,
-    /// The same, IPv6.
-    pub established6: u32,
+    /// Established flows of each family at most; more stay half-open.
+    pub established: u32,
+    /// Zero.
+    pub pad: u32,
 }
 
 assert_layout!(Config, size 704,
     flags @ 0, masquerade_mark @ 4, host_netns_cookie @ 8, hash_seed @ 16, hairpin4 @ 20, hairpin6 @ 24,
     opted_out_levels @ 40, half_open_shift @ 44, more_services4 @ 48, services4 @ 52, more_services6 @ 116, services6 @ 120,
-    pods4 @ 376, pods6 @ 440, established4 @ 696, established6 @ 700,
+    pods4 @ 376, pods6 @ 440, established @ 696, pad @ 700,
 );
 
 impl Config {
@@ -113,8 +113,8 @@ impl Default for Config {
             services6: [Range6::NONE; RANGES],
             pods4: [Range4::NONE; RANGES],
             pods6: [Range6::NONE; RANGES],
-            established4: 0,
-            established6: 0,
+            established: 0,
+            pad: 0,
         }
     }
 }

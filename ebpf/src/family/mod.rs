@@ -91,8 +91,6 @@ pub(crate) trait Family: Copy + 'static {
     fn flow_key(client: Self::Address, client_port: u16, protocol: u8) -> Self::FlowKey;
     /// Key of the other element of a flow that has two.
     fn twin(key: &Self::FlowKey, value: &Self::FlowValue) -> Option<Self::FlowKey>;
-    /// Established flows at most.
-    fn established(config: &Config) -> u32;
     fn flow_value(flow: &Flow<Self>) -> Self::FlowValue;
     fn frontend(address: Self::Address, port: u16, protocol: u8) -> Option<&'static FrontendValue>;
     /// The family's part of a mapped address.

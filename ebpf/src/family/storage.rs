@@ -3,7 +3,7 @@
 /// The part of an `impl Family` that concerns them.
 macro_rules! storage {
     (
-        $flow_key:ident, $flow_value:ident, $flows:ident, $half_open:ident, $established:ident,
+        $flow_key:ident, $flow_value:ident, $flows:ident, $half_open:ident,
         $affinity_key:ident, $affinity:ident,
         $fragment_key:ident, $fragment_value:ident, $fragments:ident,
         $work:ident
@@ -22,11 +22,6 @@ macro_rules! storage {
         #[inline]
         fn twin(key: &$flow_key, value: &$flow_value) -> Option<$flow_key> {
             key.twin(value)
-        }
-
-        #[inline]
-        fn established(config: &Config) -> u32 {
-            config.$established
         }
 
         #[inline]

@@ -112,7 +112,6 @@ impl Family for V4 {
         FlowValue4,
         FLOWS4,
         HALF_OPEN4,
-        established4,
         AffinityKey4,
         AFFINITY4,
         FragmentKey4,

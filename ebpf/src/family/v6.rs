@@ -171,7 +171,6 @@ impl Family for V6 {
         FlowValue6,
         FLOWS6,
         HALF_OPEN6,
-        established6,
         AffinityKey6,
         AFFINITY6,
         FragmentKey6,

@@ -140,9 +140,7 @@ fn leave<F: Family>(flow: &mut F::FlowValue) {
 
 #[inline]
 fn is_room_left<F: Family>(config: &Config) -> bool {
-    maps::ESTABLISHED
-        .get(F::INDEX)
-        .is_some_and(|established| *established < i64::from(F::established(config)))
+    maps::ESTABLISHED.get(F::INDEX).is_some_and(|established| *established < i64::from(config.established))
 }
 
 /// An established flow is no more.

@@ -42,8 +42,7 @@ pub(super) fn build(
         hairpin4: word(HAIRPIN4),
         hairpin6: words(HAIRPIN6),
         half_open_shift: settings.sizes.half_open_shift(),
-        established4: settings.sizes.flows,
-        established6: settings.sizes.flows,
+        established: settings.sizes.flows,
         ..Config::default()
     };
     for family in IpFamily::ALL {
@@ -205,7 +204,7 @@ mod tests {
         assert_eq!((built.more_services4, built.more_services6), (0, 0));
         assert_eq!(built.host_netns_cookie, 7);
         let Sizes { flows, half_open, .. } = settings.sizes;
-        assert_eq!((built.established4, built.established6), (flows, flows));
+        assert_eq!(built.established, flows);
         assert!(settings.sizes.cpus << built.half_open_shift <= half_open, "each CPU has a part of its own");
         let expected = config::PODS_BY_RANGE | config::SOCKETS_HOST_ONLY | config::ADOPT_MIDSTREAM;
         assert_eq!(built.flags, expected);
