@@ -25,7 +25,7 @@ pub(crate) use values::{FlowKey, FlowValue, FragmentValue};
 
 use crate::{
     flow::Work,
-    packet::{Fault, Packet, Side, Skb, Tuple, quoted::QuotedHeader},
+    packet::{Fault, Packet, Side, Skb, Tuple, quoted::QuotedHeader, rewrite_ports},
 };
 
 /// IPv4 or IPv6.
@@ -65,6 +65,19 @@ pub(crate) trait Family: Copy + 'static {
         address: Self::Address,
     ) -> Result<(), Fault>;
 
+    /// Replaces address and port of one side, in the headers and all checksums but SCTP's.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the hot path")]
+    fn rewrite(
+        skb: Skb,
+        packet: &Packet<Self>,
+        side: Side,
+        address: Self::Address,
+        port: u16,
+    ) -> Result<(), Fault> {
+        rewrite_ports(skb, packet, side, port)?;
+        Self::rewrite_address(skb, packet, side, address)
+    }
     /// Exchanges the addresses.
     fn swap_addresses(skb: Skb, packet: &Packet<Self>) -> Result<(), Fault>;
     /// Turns the packet into the ICMP error "port unreachable" to its sender.

@@ -17,7 +17,7 @@ use crate::{
     maps::{AFFINITY4, FLOWS4, FRAGMENTS4, FRONTENDS4, HALF_OPEN4, RANGES4, WORK4},
     packet::{
         Fault, Packet, Position, Side, Skb, Tuple, difference, quoted::QuotedHeader, replace,
-        rewrite_transport_checksum, transport, unreachable4,
+        rewrite_port_checksum, rewrite_ports, rewrite_transport_checksum, transport, unreachable4,
     },
 };
 
@@ -74,7 +74,7 @@ fn transport_offset(skb: Skb, network: u32, version_length: u8) -> Option<u32> {
     (length >= HEADER).then_some(network + length)
 }
 
-#[inline]
+#[inline(never)]
 fn in_any(ranges: &[Range4], address: u32) -> bool {
     for range in ranges {
         if address & range.mask == range.network {
@@ -184,6 +184,26 @@ impl Family for V4 {
         write_addresses(skb, packet, replace(packet.header_checksum, difference), addresses)
     }
 
+    /// Ports follow the addresses in headers without options: one write then does for all.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the hot path")]
+    fn rewrite(skb: Skb, packet: &Packet<Self>, side: Side, address: u32, port: u16) -> Result<(), Fault> {
+        if packet.position == Position::Later || packet.transport != packet.network + HEADER {
+            rewrite_ports(skb, packet, side, port)?;
+            return Self::rewrite_address(skb, packet, side, address);
+        }
+        rewrite_port_checksum(skb, packet, side, port)?;
+        let difference = difference(&[packet.tuple.address(side)], &[address]);
+        rewrite_transport_checksum(skb, packet, difference)?;
+        let tuple = packet.tuple.with(side, address, port);
+        let bytes = Rewritten {
+            checksum: replace(packet.header_checksum, difference),
+            addresses: [tuple.source, tuple.destination],
+            ports: [tuple.source_port, tuple.destination_port],
+        };
+        if skb.store(packet.network + CHECKSUM, &bytes, false) { Ok(()) } else { Err(Fault) }
+    }
+
     #[inline]
     fn swap_addresses(skb: Skb, packet: &Packet<Self>) -> Result<(), Fault> {
         let addresses = [packet.tuple.destination, packet.tuple.source];
@@ -291,7 +311,8 @@ impl Family for V4 {
         in_any(&config.pods4, source)
     }
 
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "one range is asked of most packets, others of few")]
     fn is_service_address(config: &Config, address: u32) -> bool {
         let [first, others @ ..] = &config.services4;
         address & first.mask == first.network || (config.more_services4 != 0 && in_any(others, address))
@@ -313,6 +334,15 @@ impl Family for V4 {
         query.__bindgen_anon_3.ipv4_src = tuple.source;
         query.__bindgen_anon_4.ipv4_dst = tuple.destination;
     }
+}
+
+/// What lies side by side in a packet without options.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+struct Rewritten {
+    checksum: u16,
+    addresses: [u32; 2],
+    ports: [u16; 2],
 }
 
 /// The header checksum and both addresses lie side by side: one write.

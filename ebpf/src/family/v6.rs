@@ -127,7 +127,7 @@ fn in_range(range: &Range6, address: &[u32; 4]) -> bool {
     difference == 0
 }
 
-#[inline]
+#[inline(never)]
 fn in_any(ranges: &[Range6], address: &[u32; 4]) -> bool {
     for range in ranges {
         if in_range(range, address) {
@@ -353,7 +353,8 @@ impl Family for V6 {
         in_any(&config.pods6, &source)
     }
 
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "one range is asked of most packets, others of few")]
     fn is_service_address(config: &Config, address: [u32; 4]) -> bool {
         let [first, others @ ..] = &config.services6;
         in_range(first, &address) || (config.more_services6 != 0 && in_any(others, &address))

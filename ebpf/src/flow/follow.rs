@@ -132,7 +132,8 @@ pub(crate) fn client<F: Family>(tuple: &Tuple<F>) -> F::Address {
 }
 
 /// The flow that `packet`, from what may be a backend to `client`, belongs to; its packet is noted.
-#[inline]
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "the hot path")]
 pub(crate) fn reply<F: Family>(packet: &Packet<F>, client: F::Address) -> Option<&'static F::FlowValue> {
     let tuple = &packet.tuple;
     let mut key = F::flow_key(client, tuple.destination_port, tuple.protocol);

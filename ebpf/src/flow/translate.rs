@@ -21,8 +21,7 @@ const SPECIAL: u16 = HAIRPIN | HOST_CLIENT | MASQUERADED | REMAPPED;
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "the hot path")]
 pub(super) fn to_backend<F: Family>(skb: Skb, packet: &Packet<F>, flow: &F::FlowValue) -> Result<(), Fault> {
-    rewrite_ports(skb, packet, Side::Destination, flow.backend_port())?;
-    F::rewrite_address(skb, packet, Side::Destination, flow.backend())?;
+    F::rewrite(skb, packet, Side::Destination, flow.backend(), flow.backend_port())?;
     if segment::stands_alone(packet)
         && let Some(config) = maps::config()
     {

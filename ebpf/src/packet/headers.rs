@@ -1,6 +1,6 @@
 //! What the programs know of a packet once its headers are read.
 
-use super::Skb;
+use super::{Side, Skb};
 use crate::family::Family;
 
 /// Who talks to whom, as in the packet (network order).
@@ -15,6 +15,25 @@ pub(crate) struct Tuple<F: Family> {
 }
 
 impl<F: Family> Tuple<F> {
+    /// The address of one side.
+    #[inline]
+    pub(crate) fn address(&self, side: Side) -> F::Address {
+        match side {
+            Side::Source => self.source,
+            Side::Destination => self.destination,
+        }
+    }
+
+    /// The tuple with one side replaced.
+    #[inline]
+    pub(crate) fn with(mut self, side: Side, address: F::Address, port: u16) -> Self {
+        match side {
+            Side::Source => (self.source, self.source_port) = (address, port),
+            Side::Destination => (self.destination, self.destination_port) = (address, port),
+        }
+        self
+    }
+
     /// The tuple of packets the other way.
     #[inline]
     pub(crate) fn turned(&self) -> Self {

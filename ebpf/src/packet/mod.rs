@@ -17,6 +17,7 @@ pub(crate) use ethernet::network_offset;
 pub(crate) use headers::{Packet, Position, Tuple, transport};
 pub(crate) use reset::answer as reset;
 pub(crate) use rewrite::{
-    Fault, Side, is_beyond_checksum, rewrite_ports, rewrite_sctp_checksum, rewrite_transport_checksum,
+    Fault, Side, is_beyond_checksum, rewrite_port_checksum, rewrite_ports, rewrite_sctp_checksum,
+    rewrite_transport_checksum,
 };
 pub(crate) use skb::Skb;

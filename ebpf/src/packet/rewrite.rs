@@ -58,14 +58,38 @@ pub(crate) fn rewrite_ports<F: Family>(
     side: Side,
     port: u16,
 ) -> Result<(), Fault> {
-    let (old, offset) = match side {
-        Side::Source => (packet.tuple.source_port, 0),
-        Side::Destination => (packet.tuple.destination_port, 2),
-    };
+    let (old, offset) = end(packet, side);
     if old == port || packet.position == Position::Later {
         return Ok(());
     }
-    change_port(skb, packet, offset, [old, port])
+    rewrite_port_checksum(skb, packet, side, port)?;
+    ensure(skb.store(packet.transport + offset, &port, false))
+}
+
+/// Follows a change of the port of one side in the transport checksum.
+#[inline]
+pub(crate) fn rewrite_port_checksum<F: Family>(
+    skb: Skb,
+    packet: &Packet<F>,
+    side: Side,
+    port: u16,
+) -> Result<(), Fault> {
+    let (old, _) = end(packet, side);
+    if old == port {
+        return Ok(());
+    }
+    let Some((field, flags)) = checksum_field(packet.tuple.protocol) else { return Ok(()) };
+    let difference = checksum::difference(&[u32::from(old)], &[u32::from(port)]);
+    ensure(skb.add_to_checksum(packet.transport + field, difference, flags))
+}
+
+/// The port of one side, and where it is in the transport header.
+#[inline]
+fn end<F: Family>(packet: &Packet<F>, side: Side) -> (u16, u32) {
+    match side {
+        Side::Source => (packet.tuple.source_port, 0),
+        Side::Destination => (packet.tuple.destination_port, 2),
+    }
 }
 
 /// Whether a change to these ports, source and destination, cannot be followed in the checksum: SCTP's is in the first
@@ -102,20 +126,6 @@ fn follow_in_crc<F: Family>(skb: Skb, packet: &Packet<F>, bits: u32) -> Result<(
     // Frames may be padded behind the IP packet.
     let bytes = F::end(skb, packet).ok_or(Fault)?.wrapping_sub(packet.transport);
     super::crc32c::change(skb, packet.transport, bits, bytes)
-}
-
-#[inline]
-fn change_port<F: Family>(
-    skb: Skb,
-    packet: &Packet<F>,
-    offset: u32,
-    [old, port]: [u16; 2],
-) -> Result<(), Fault> {
-    if let Some((field, flags)) = checksum_field(packet.tuple.protocol) {
-        let difference = checksum::difference(&[u32::from(old)], &[u32::from(port)]);
-        ensure(skb.add_to_checksum(packet.transport + field, difference, flags))?;
-    }
-    ensure(skb.store(packet.transport + offset, &port, false))
 }
 
 #[inline]

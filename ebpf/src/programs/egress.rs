@@ -5,7 +5,7 @@ use shunt_abi::{known::Role, tail::Tail};
 
 use super::{
     continue_in,
-    ingress::{ethertype, glance, is_to_service_address, is_unusual},
+    ingress::{ethertype, glance, is_in_service_range, is_to_service_address, is_unusual},
     reverse,
 };
 use crate::{
@@ -64,7 +64,7 @@ fn is_from_host<F: Family>(skb: Skb, source: F::Address) -> bool {
 
 #[inline]
 fn may_be_to_service<F: Family>(destination: F::Address) -> bool {
-    Roles::of::<F>(destination).has(Role::Frontend) || is_to_service_address::<F>(destination)
+    Roles::of::<F>(destination).has(Role::Frontend) || is_in_service_range::<F>(destination)
 }
 
 #[inline]

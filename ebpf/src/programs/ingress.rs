@@ -49,7 +49,7 @@ fn handle<F: Family>(skb: Skb) -> i32 {
     let roles = Roles::of::<F>(header.destination());
     if !roles.has(Role::Frontend)
         && !roles.has(Role::Node)
-        && !is_to_service_address::<F>(header.destination())
+        && !is_in_service_range::<F>(header.destination())
         && !roles.has_reached_backend()
     {
         return TCX_NEXT;
@@ -92,8 +92,15 @@ fn consider<F: Family>(skb: Skb, packet: &Packet<F>, roles: &Roles) -> i32 {
 }
 
 /// Whether the address is in the ranges that Services get theirs from.
-#[inline]
+#[inline(never)]
 pub(super) fn is_to_service_address<F: Family>(destination: F::Address) -> bool {
+    is_in_service_range::<F>(destination)
+}
+
+/// The same for most packets, without a call: a function of its own lies in memory of its own, which is as cold as the rest.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "see above")]
+pub(super) fn is_in_service_range<F: Family>(destination: F::Address) -> bool {
     maps::config().is_some_and(|config| F::is_service_address(config, destination))
 }
 

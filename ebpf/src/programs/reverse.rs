@@ -15,17 +15,21 @@ use crate::{
 };
 
 /// Puts the frontend in the place of the backend.
-#[inline]
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "the hot path")]
 pub(super) fn translate<F: Family>(skb: Skb, packet: &Packet<F>, flow: &F::FlowValue) -> Result<(), Fault> {
-    rewrite_ports(skb, packet, Side::Source, flow.frontend_port())?;
-    F::rewrite_address(skb, packet, Side::Source, flow.frontend())?;
+    F::rewrite(skb, packet, Side::Source, flow.frontend(), flow.frontend_port())?;
     count::count(Counter::Reverse);
     count::packet(skb, flow.service());
     Ok(())
 }
 
 /// A packet about to leave; the verdict on it if it belongs to a flow.
-#[inline]
+#[inline(always)]
+#[expect(
+    clippy::inline_always,
+    reason = "the hot path: a function of its own lies in memory of its own, which is cold"
+)]
 pub(super) fn to_client<F: Family>(skb: Skb, packet: &Packet<F>) -> Option<i32> {
     let flow = flow::reply(packet, packet.tuple.destination)?;
     if translate(skb, packet, flow).is_err() {
