@@ -42,7 +42,7 @@ fn single(world: &mut World, program: &str, packets: &[Packet], run: Run) -> u12
 
 /// Mean of single runs between which the CPU did what pushes programs and maps out of its nearest caches: a conversation
 /// through the kernel, and reading memory. Without the slowest tenth, which others interrupted.
-fn in_passing(world: &mut World, program: &str, packet: &Packet, run: Run) -> f64 {
+fn in_passing(world: &mut World, program: &str, packet: &Packet, run: Run) -> i128 {
     let (socket, memory) = (UdpSocket::bind("127.0.0.1:0").unwrap(), vec![1_u8; PASSING_MEMORY]);
     let (own, bytes, mut buffer) = (socket.local_addr().unwrap(), packet.build(), [0; 64]);
     let mut times: Vec<_> = (0..PASSING_RUNS)
@@ -50,12 +50,12 @@ fn in_passing(world: &mut World, program: &str, packet: &Packet, run: Run) -> f6
             socket.send_to(&[0; 16], own).unwrap();
             socket.recv_from(&mut buffer).unwrap();
             black_box(memory.iter().step_by(64).map(|byte| u32::from(*byte)).sum::<u32>());
-            world.run(program, &bytes, run).duration.as_nanos() as f64
+            world.run(program, &bytes, run).duration.as_nanos()
         })
         .collect();
-    times.sort_unstable_by(f64::total_cmp);
+    times.sort_unstable();
     times.truncate(PASSING_RUNS / 10 * 9);
-    times.iter().sum::<f64>() / times.len() as f64
+    i128::try_from(times.iter().sum::<u128>() / times.len() as u128).unwrap()
 }
 
 /// What packets cost that come one by one, as they do, instead of over and over.
@@ -73,7 +73,7 @@ fn nanoseconds_of_packets_that_come_one_by_one() {
         let reply = Packet::tcp(backend, &format!("{client}:40000"), ACK);
         let strange = Packet::tcp(&format!("{client}:40000"), other, ACK);
         let empty = in_passing(&mut world, name::EMPTY_PROGRAM, &ack, forwarded);
-        println!("{family}: empty {empty:.0}");
+        println!("{family}: empty {empty}");
         for (what, program, packet) in [
             ("established", name::INGRESS_PROGRAM, &ack),
             ("reply", name::EGRESS_PROGRAM, &reply),
@@ -81,7 +81,7 @@ fn nanoseconds_of_packets_that_come_one_by_one() {
             ("not ours, egress", name::EGRESS_PROGRAM, &strange),
         ] {
             let time = in_passing(&mut world, program, packet, forwarded);
-            println!("{family}: {what}: {:.0} ns, net", time - empty);
+            println!("{family}: {what}: {} ns, net", time - empty);
         }
     }
 }

@@ -30,11 +30,18 @@ pub(super) struct Peer {
 impl Peer {
     /// Whether the bitmap has it in a role: without, there is nothing in a map about it.
     #[inline]
-    pub(super) fn is_known_as(&self, role: Role, protocol: u8) -> bool {
-        match mapped(&self.address) {
+    pub(super) fn is_known_as<const IPV6: bool>(&self, role: Role, protocol: u8) -> bool {
+        match self.mapped::<IPV6>() {
             Some(address) => known::<V4>(role, address, self.port, protocol),
             None => known::<V6>(role, self.address, self.port, protocol),
         }
+    }
+
+    /// Its IPv4 address: of an IPv4 socket's peer always, of an IPv6 socket's if it is mapped.
+    #[inline]
+    pub(super) fn mapped<const IPV6: bool>(&self) -> Option<u32> {
+        let [a, b, c, d] = self.address;
+        (!IPV6 || map_word(d) == [a, b, c, d]).then_some(d)
     }
 }
 
@@ -120,11 +127,4 @@ impl<const IPV6: bool> Call<IPV6> {
     pub(super) fn raw(self) -> *mut bpf_sock_addr {
         self.0
     }
-}
-
-/// The IPv4 address in a mapped one.
-#[inline]
-pub(super) fn mapped(address: &Words) -> Option<u32> {
-    let [a, b, c, d] = *address;
-    (map_word(d) == [a, b, c, d]).then_some(d)
 }

@@ -10,7 +10,7 @@ use shunt_abi::{
 
 use super::{
     ALLOW, REFUSE,
-    address::{Call, Peer, mapped},
+    address::{Call, Peer},
     connected, opt_out,
     origin::{self, Origin},
 };
@@ -50,7 +50,7 @@ fn balance<const IPV6: bool>(
 ) -> i32 {
     let (Some(protocol), Some(config)) = (call.protocol(), maps::config()) else { return ALLOW };
     let peer = call.peer();
-    let Some(frontend) = find(&peer, protocol) else { return ALLOW };
+    let Some(frontend) = find::<IPV6>(&peer, protocol) else { return ALLOW };
     if !concerns(call, frontend, config) || opt_out::is_wanted(config) {
         return ALLOW;
     }
@@ -75,16 +75,29 @@ fn balance<const IPV6: bool>(
     ALLOW
 }
 
-#[inline]
-fn find(peer: &Peer, protocol: u8) -> Option<&'static FrontendValue> {
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "a function of its own lies in memory of its own, which is cold")]
+fn find<const IPV6: bool>(peer: &Peer, protocol: u8) -> Option<&'static FrontendValue> {
     // Most of what sockets do is not about Services; answers to clients never are.
-    if !peer.is_known_as(Role::Frontend, protocol) {
+    if !peer.is_known_as::<IPV6>(Role::Frontend, protocol) {
         return None;
     }
-    match mapped(&peer.address) {
-        Some(address) => V4::frontend(address, peer.port, protocol),
+    match peer.mapped::<IPV6>() {
+        Some(address) => {
+            let frontend = V4::frontend(address, peer.port, protocol);
+            keep_apart();
+            frontend
+        }
         None => V6::frontend(peer.address, peer.port, protocol),
     }
+}
+
+/// Keeps the compiler from making one look-up of both families' with a choice of map: the kernel calls what a map has for
+/// look-ups directly only where it sees which map it is.
+#[inline]
+fn keep_apart() {
+    // SAFETY: no instruction.
+    unsafe { core::arch::asm!("") };
 }
 
 /// Whether sockets of the process's network namespace are to be connected to backends of `frontend`.

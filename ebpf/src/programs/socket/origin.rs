@@ -83,11 +83,13 @@ pub(super) fn keep(key: &OriginKey, value: &OriginValue) {
 }
 
 /// `recvmsg()` and `getpeername()`: shows the process the frontend that it named.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "a function of its own lies in memory of its own, which is cold")]
 pub(crate) fn show_frontend<const IPV6: bool>(call: Call<IPV6>, counter: Option<Counter>) -> i32 {
     let Some(protocol) = call.protocol() else { return ALLOW };
     let peer = call.peer();
     // The peers of servers are clients.
-    if !peer.is_known_as(Role::Backend, protocol) {
+    if !peer.is_known_as::<IPV6>(Role::Backend, protocol) {
         return ALLOW;
     }
     let Some(frontend) = frontend(call.cookie(), protocol, &peer) else { return ALLOW };
