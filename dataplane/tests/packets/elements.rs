@@ -57,5 +57,6 @@ fn narrow_value(value: &FlowValue6) -> FlowValue4 {
         service: value.service,
         interface: value.interface,
         place: value.place,
+        client: value.client[3],
     }
 }

@@ -78,7 +78,10 @@ fn new_flows_in_frames_for_another_host_are_left_alone_except_for_the_bridge_of_
         let sent = Packet { hardware, ..Packet::tcp(client, frontend, SYN) };
         assert_eq!(world.ingress(&sent).packet(), sent);
         assert_eq!(world.counts()["other_host"], 1);
-        world.interface(1, InterfaceValue { flags: BRIDGE_PORT, address: bridge, pad: [0; 2] });
+        world.interface(
+            1,
+            InterfaceValue { flags: BRIDGE_PORT, address: bridge, ..InterfaceValue::default() },
+        );
         assert_eq!(world.ingress(&sent).packet().destination, backend.parse().unwrap());
     }
 }

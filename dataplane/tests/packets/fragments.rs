@@ -59,7 +59,7 @@ pub(crate) fn fragments(packet: &Packet, identification: u16, size: usize) -> Ve
 }
 
 /// The packet that the fragments make, whatever their order.
-fn reassemble(fragments: &[Vec<u8>], like: &Packet) -> Packet {
+pub(crate) fn reassemble(fragments: &[Vec<u8>], like: &Packet) -> Packet {
     let v4 = like.source.is_ipv4();
     let mut parts: Vec<_> = fragments
         .iter()

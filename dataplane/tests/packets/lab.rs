@@ -200,9 +200,9 @@ impl Lab {
             self.world.attach(name::EGRESS_PROGRAM, interface, false);
             let index = nix::net::if_::if_nametoindex(interface).unwrap();
             let value = if interface.starts_with("pod") {
-                InterfaceValue { flags: BRIDGE_PORT, address: bridge, pad: [0; 2] }
+                InterfaceValue { flags: BRIDGE_PORT, address: bridge, ..InterfaceValue::default() }
             } else {
-                InterfaceValue { flags: 0, address: hardware_address(interface), pad: [0; 2] }
+                InterfaceValue { flags: 0, address: hardware_address(interface), ..InterfaceValue::default() }
             };
             self.world.interface(index, value);
         }

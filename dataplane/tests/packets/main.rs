@@ -23,6 +23,7 @@ mod lab;
 mod malformed;
 mod packet;
 mod policies;
+mod readdressed;
 mod slots;
 mod sockets;
 mod speed;

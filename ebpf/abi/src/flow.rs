@@ -11,7 +11,8 @@
 //! **Aliases.** Where another flow of the client port has the same backend, that sees the client with another port than
 //! its own ([`REMAPPED`]). Replies name that one: so the flow has a second element, with [`ALIAS`], in slot 0 of the port that
 //! the backend sees. It is like the first one, but that [`FlowValue4::client_port`] is the client's own: each leads to the other
-//! ([`FlowKey4::twin`]). [`FlowValue4::by_backend`] counts in the alias, [`FlowValue4::by_client`] in the first one.
+//! ([`FlowKey4::twin`]). So it is where the backend sees another address, too ([`FlowValue4::client`]): the alias is at that
+//! address. [`FlowValue4::by_backend`] counts in the alias, [`FlowValue4::by_client`] in the first one.
 //!
 //! **Half-open flows** are in the *ring* ([`crate::name::HALF_OPEN4`]), in a place each, until they are established. A
 //! flow that begins takes the next place of its CPU's part; whoever is there, and is half-open still, goes. A TCP flow
@@ -96,12 +97,14 @@ pub struct FlowValue4 {
     pub interface: u32,
     /// Place in the ring, its index and one; 0: none. (Who is in that place now may be another.)
     pub place: u32,
+    /// [`REMAPPED`]: the address that the backend sees; with [`ALIAS`] the client's own. Network order; 0: they are the same.
+    pub client: u32,
 }
 
-assert_layout!(FlowValue4, size 44,
+assert_layout!(FlowValue4, size 48,
     frontend @ 0, backend @ 4, frontend_port @ 8, backend_port @ 10, flags @ 12, client_port @ 14, by_client @ 16,
     by_backend @ 17, chain @ 18, pad @ 19, last_seen @ 20, id @ 24, generation @ 28, service @ 32, interface @ 36,
-    place @ 40,
+    place @ 40, client @ 44,
 );
 
 /// An IPv6 flow.
@@ -140,12 +143,14 @@ pub struct FlowValue6 {
     pub interface: u32,
     /// As of [`FlowValue4`].
     pub place: u32,
+    /// As of [`FlowValue4`].
+    pub client: Words,
 }
 
-assert_layout!(FlowValue6, size 68,
+assert_layout!(FlowValue6, size 84,
     frontend @ 0, backend @ 16, frontend_port @ 32, backend_port @ 34, flags @ 36, client_port @ 38, by_client @ 40,
     by_backend @ 41, chain @ 42, pad @ 43, last_seen @ 44, id @ 48, generation @ 52, service @ 56, interface @ 60,
-    place @ 64,
+    place @ 64, client @ 68,
 );
 
 /// Of the flags: packets to the backend carry the masquerade mark.
@@ -157,7 +162,7 @@ pub const HOST_CLIENT: u16 = 1 << 3;
 pub const HAIRPIN: u16 = 1 << 4;
 /// The backend is an address of this node itself.
 pub const HOST_BACKEND: u16 = 1 << 6;
-/// The backend sees another client port than the client's own.
+/// The backend sees another client port, or another client address, than the client's own.
 pub const REMAPPED: u16 = 1 << 7;
 /// The element translates replies of a flow whose first element is elsewhere. With [`REMAPPED`] always.
 pub const ALIAS: u16 = 1 << 8;
@@ -192,11 +197,12 @@ macro_rules! alike {
             /// own, whose slot is to be found.
             #[inline]
             #[must_use]
-            pub const fn twin(self, value: &$value) -> Option<Self> {
+            pub fn twin(self, value: &$value) -> Option<Self> {
                 if value.flags & REMAPPED == 0 {
                     return None;
                 }
-                Some(Self { client_port: value.client_port, slot: 0, ..self })
+                let client = if value.is_readdressed() { value.client } else { self.client };
+                Some(Self { client, client_port: value.client_port, slot: 0, ..self })
             }
         }
 
@@ -219,6 +225,13 @@ macro_rules! alike {
                     && self.backend_port == port
                     && self.chain & VACANT == 0
                     && self.flags & (REMAPPED | ALIAS) != REMAPPED
+            }
+
+            /// Whether the backend sees another address than the client's own.
+            #[inline]
+            #[must_use]
+            pub fn is_readdressed(&self) -> bool {
+                self.client != <$address>::default()
             }
 
             /// Whether the flow is established.
@@ -268,6 +281,7 @@ mod tests {
         service: 0,
         interface: 0,
         place: 0,
+        client: 0,
     };
 
     #[test]
@@ -296,6 +310,17 @@ mod tests {
         let twin = key.twin(&remapped).unwrap();
         assert_eq!(twin, FlowKey4 { client_port: 9, slot: 0, ..key });
         assert_eq!(twin.twin(&alias), Some(key.in_slot(0)));
+    }
+
+    #[test]
+    fn the_alias_is_at_the_address_that_the_backend_sees() {
+        let key = FlowKey4 { client: 7, client_port: 8, protocol: 6, slot: 1 };
+        let remapped = FlowValue4 { flags: REMAPPED, client_port: 8, client: 5, ..VALUE };
+        let alias = FlowValue4 { flags: REMAPPED | ALIAS, client_port: 8, client: 7, ..VALUE };
+        let twin = key.twin(&remapped).unwrap();
+        assert_eq!(twin, FlowKey4 { client: 5, slot: 0, ..key });
+        assert_eq!(twin.twin(&alias), Some(key.in_slot(0)));
+        assert!(remapped.is_readdressed() && !VALUE.is_readdressed());
     }
 
     #[test]

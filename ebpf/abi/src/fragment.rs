@@ -63,15 +63,19 @@ pub struct FragmentValue4 {
     pub source: u32,
     /// Destination, network order.
     pub destination: u32,
-    /// Of [`crate::flow`]: `MASQUERADED`, `HOST_CLIENT`, `HAIRPIN`, `HOST_BACKEND`, `REMAPPED`; or [`DROPPED`].
+    /// Of [`crate::flow`]: `MASQUERADED`, `HOST_CLIENT`, `HAIRPIN`, `HOST_BACKEND`, `REMAPPED`; or [`DROPPED`], [`BY_LOOPBACK`].
     pub flags: u32,
     /// The Service port, for its counters.
     pub service: u32,
     /// Tick of the first fragment ([`crate::clock`]): it holds for [`FRESH_TICKS`].
     pub last_seen: u32,
+    /// `HOST_CLIENT`: as of [`crate::flow::FlowValue4`].
+    pub interface: u32,
 }
 
-assert_layout!(FragmentValue4, size 20, source @ 0, destination @ 4, flags @ 8, service @ 12, last_seen @ 16);
+assert_layout!(FragmentValue4, size 24,
+    source @ 0, destination @ 4, flags @ 8, service @ 12, last_seen @ 16, interface @ 20,
+);
 
 /// The addresses that all fragments get, IPv6.
 #[repr(C)]
@@ -87,12 +91,20 @@ pub struct FragmentValue6 {
     pub service: u32,
     /// As of [`FragmentValue4`].
     pub last_seen: u32,
+    /// As of [`FragmentValue4`].
+    pub interface: u32,
 }
 
-assert_layout!(FragmentValue6, size 44, source @ 0, destination @ 16, flags @ 32, service @ 36, last_seen @ 40);
+assert_layout!(FragmentValue6, size 48,
+    source @ 0, destination @ 16, flags @ 32, service @ 36, last_seen @ 40, interface @ 44,
+);
 
 /// The first fragment was dropped or rejected.
 pub const DROPPED: u32 = 1 << 31;
+
+/// Beside the flags of flows: the first fragment is too long for the way to the backend, so all of them go by the loopback
+/// interface.
+pub const BY_LOOPBACK: u16 = 1 << 9;
 
 /// Bit of [`FragmentKey4::direction`] in the key of the last fragmented packet between two hosts.
 pub const LATEST: u8 = 1 << 7;

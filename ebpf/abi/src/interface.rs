@@ -2,7 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::assert_layout;
+use crate::{address::Words, assert_layout};
 
 /// Value; the key is the interface's index (`u32`). Every interface with programs must be in the map before they are
 /// attached, loopback included.
@@ -16,9 +16,14 @@ pub struct InterfaceValue {
     pub address: [u8; 6],
     /// Zero.
     pub pad: [u8; 2],
+    /// The IPv4 address that this node's own packets get which leave by the interface (or, of a bridge's port, by the bridge),
+    /// if no route says otherwise; network order; 0: the interface has none.
+    pub source4: u32,
+    /// The same, IPv6.
+    pub source6: Words,
 }
 
-assert_layout!(InterfaceValue, size 12, flags @ 0, address @ 4, pad @ 10);
+assert_layout!(InterfaceValue, size 32, flags @ 0, address @ 4, pad @ 10, source4 @ 12, source6 @ 16);
 
 /// What enters here comes from a local pod ([`crate::config::PODS_BY_INTERFACE`]).
 pub const POD: u32 = 1 << 0;
@@ -26,3 +31,5 @@ pub const POD: u32 = 1 << 0;
 pub const BRIDGE_PORT: u32 = 1 << 1;
 /// Packets begin with the IP header (WireGuard, IPIP, tun).
 pub const NO_LINK_HEADER: u32 = 1 << 2;
+/// A tunnel: who is at its other end knows the way back to its own addresses alone.
+pub const TUNNEL: u32 = 1 << 3;

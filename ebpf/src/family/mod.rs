@@ -12,6 +12,7 @@ use shunt_abi::{
     affinity::AffinityValue,
     config::Config,
     frontend::FrontendValue,
+    interface::InterfaceValue,
     known::{Bits, Role},
     roles::Place,
 };
@@ -55,8 +56,8 @@ pub(crate) trait Family: Copy + 'static {
     fn parse(skb: Skb, network: u32) -> Option<Packet<Self>>;
     /// Where the IP packet ends.
     fn end(skb: Skb, packet: &Packet<Self>) -> Option<u32>;
-    /// What was read of a packet, after its address was replaced.
-    fn readdressed(packet: &Packet<Self>, side: Side, address: Self::Address) -> Packet<Self>;
+    /// Notes in what was read of a packet that its address was replaced.
+    fn readdress(packet: &mut Packet<Self>, side: Side, address: Self::Address);
     /// Replaces one address, in the IP header and all checksums.
     fn rewrite_address(
         skb: Skb,
@@ -117,6 +118,8 @@ pub(crate) trait Family: Copy + 'static {
     fn is_service_address(config: &Config, address: Self::Address) -> bool;
     fn hairpin(config: &Config) -> Self::Address;
     fn is_loopback(address: Self::Address) -> bool;
+    /// The address that this node's own packets get which leave by an interface; `None` if it has none.
+    fn source(interface: &InterfaceValue) -> Option<Self::Address>;
     /// Writes addresses into a question to the routing table.
     fn fill_route_query(query: &mut aya_ebpf::bindings::bpf_fib_lookup, tuple: &Tuple<Self>);
 
@@ -158,6 +161,7 @@ pub(crate) struct First<F: Family> {
     pub(crate) flags: u32,
     pub(crate) service: u32,
     pub(crate) last_seen: u32,
+    pub(crate) interface: u32,
 }
 
 /// The last steps of a hash (MurmurHash3): every bit of the input in every bit of the result.

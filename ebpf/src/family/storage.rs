@@ -43,6 +43,7 @@ macro_rules! storage {
                 service: flow.service,
                 interface: flow.interface,
                 place: 0,
+                client: Default::default(),
             }
         }
 
@@ -59,6 +60,7 @@ macro_rules! storage {
                 flags: first.flags,
                 service: first.service,
                 last_seen: first.last_seen,
+                interface: first.interface,
             }
         }
 

@@ -7,6 +7,7 @@ use shunt_abi::{
     flow::{FlowKey4, FlowValue4},
     fragment::{FragmentKey4, FragmentValue4},
     frontend::{FrontendKey4, FrontendValue},
+    interface::InterfaceValue,
     known::{self, Bits, Role},
     roles::{self, Place},
     source_range::SERVICE_BITS,
@@ -163,14 +164,13 @@ impl Family for V4 {
     }
 
     #[inline]
-    fn readdressed(packet: &Packet<Self>, side: Side, address: u32) -> Packet<Self> {
-        let mut changed = *packet;
-        let old = match side {
-            Side::Source => core::mem::replace(&mut changed.tuple.source, address),
-            Side::Destination => core::mem::replace(&mut changed.tuple.destination, address),
+    fn readdress(packet: &mut Packet<Self>, side: Side, address: u32) {
+        let place = match side {
+            Side::Source => &mut packet.tuple.source,
+            Side::Destination => &mut packet.tuple.destination,
         };
-        changed.header_checksum = replace(packet.header_checksum, difference(&[old], &[address]));
-        changed
+        packet.header_checksum = replace(packet.header_checksum, difference(&[*place], &[address]));
+        *place = address;
     }
 
     #[inline]
@@ -326,6 +326,11 @@ impl Family for V4 {
     #[inline]
     fn is_loopback(address: u32) -> bool {
         address.to_ne_bytes()[0] == 127
+    }
+
+    #[inline]
+    fn source(interface: &InterfaceValue) -> Option<u32> {
+        (interface.source4 != 0).then_some(interface.source4)
     }
 
     #[inline]

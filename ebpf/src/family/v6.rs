@@ -7,6 +7,7 @@ use shunt_abi::{
     flow::{FlowKey6, FlowValue6},
     fragment::{FragmentKey6, FragmentValue6},
     frontend::{FrontendKey6, FrontendValue},
+    interface::InterfaceValue,
     known::{self, Bits, Role},
     roles::{self, Place},
     source_range::SERVICE_BITS,
@@ -229,13 +230,11 @@ impl Family for V6 {
     }
 
     #[inline]
-    fn readdressed(packet: &Packet<Self>, side: Side, address: [u32; 4]) -> Packet<Self> {
-        let mut changed = *packet;
+    fn readdress(packet: &mut Packet<Self>, side: Side, address: [u32; 4]) {
         match side {
-            Side::Source => changed.tuple.source = address,
-            Side::Destination => changed.tuple.destination = address,
+            Side::Source => packet.tuple.source = address,
+            Side::Destination => packet.tuple.destination = address,
         }
-        changed
     }
 
     #[inline]
@@ -368,6 +367,11 @@ impl Family for V6 {
     #[inline]
     fn is_loopback(address: [u32; 4]) -> bool {
         address == [0, 0, 0, 1_u32.to_be()]
+    }
+
+    #[inline]
+    fn source(interface: &InterfaceValue) -> Option<[u32; 4]> {
+        (interface.source6 != [0; 4]).then_some(interface.source6)
     }
 
     #[inline]

@@ -6,7 +6,6 @@ use shunt_abi::flow;
 pub(crate) trait FlowKey: Copy + PartialEq {
     /// Nobody's.
     const NOBODY: Self;
-    fn client_port(&self) -> u16;
     fn protocol(&self) -> u8;
     fn slot(&self) -> u8;
     fn set_slot(&mut self, slot: u8);
@@ -30,6 +29,10 @@ pub(crate) trait FlowValue<A> {
     fn last_seen(&self) -> u32;
     fn interface(&self) -> u32;
     fn place(&self) -> u32;
+    /// As of [`flow::FlowValue4`]: zeroes if the backend sees the client's own address.
+    fn client(&self) -> A;
+    /// Whether the backend sees another address than the client's own.
+    fn is_readdressed(&self) -> bool;
     fn is_to(&self, address: A, port: u16) -> bool;
     fn is_from(&self, address: A, port: u16) -> bool;
     /// One bit of 64, the same for all flows of one backend.
@@ -52,8 +55,10 @@ pub(crate) trait FlowValue<A> {
     fn set_place(&mut self, place: u32);
     /// Gives the backend another client port to see, network order.
     fn remap(&mut self, port: u16);
-    /// Makes of a remapped flow what translates its replies, for a client with this port of its own.
-    fn make_alias(&mut self, client_port: u16);
+    /// Gives the backend another client address to see.
+    fn readdress(&mut self, client: A);
+    /// Makes of a remapped flow what translates its replies, for a client with this address and port of its own.
+    fn make_alias(&mut self, client: A, client_port: u16);
 }
 
 /// What became of a first fragment, in its map.
@@ -63,6 +68,7 @@ pub(crate) trait FragmentValue<A> {
     fn flags(&self) -> u32;
     fn service(&self) -> u32;
     fn last_seen(&self) -> u32;
+    fn interface(&self) -> u32;
 }
 
 #[inline]
@@ -86,7 +92,7 @@ macro_rules! values {
         impl FlowKey for $key {
             const NOBODY: Self = Self { client: $none, client_port: 0, protocol: 0, slot: 0 };
 
-            fields! { client_port: u16, protocol: u8, slot: u8 }
+            fields! { protocol: u8, slot: u8 }
             #[inline]
             fn set_slot(&mut self, slot: u8) {
                 self.slot = slot;
@@ -103,7 +109,8 @@ macro_rules! values {
             fields! {
                 frontend: $address, backend: $address, frontend_port: u16, backend_port: u16,
                 flags: u16, client_port: u16, by_client: u8, by_backend: u8,
-                id: u32, generation: u32, service: u32, last_seen: u32, interface: u32, place: u32
+                id: u32, generation: u32, service: u32, last_seen: u32, interface: u32, place: u32,
+                client: $address
             }
             #[inline]
             fn is_to(&self, address: $address, port: u16) -> bool {
@@ -112,6 +119,10 @@ macro_rules! values {
             #[inline]
             fn is_from(&self, address: $address, port: u16) -> bool {
                 self.is_from(address, port)
+            }
+            #[inline]
+            fn is_readdressed(&self) -> bool {
+                self.is_readdressed()
             }
             #[inline]
             fn is_established(&self) -> bool {
@@ -177,7 +188,15 @@ macro_rules! values {
                 self.client_port = port;
             }
             #[inline]
-            fn make_alias(&mut self, client_port: u16) {
+            fn readdress(&mut self, client: $address) {
+                self.flags |= flow::REMAPPED;
+                self.client = client;
+            }
+            #[inline]
+            fn make_alias(&mut self, client: $address, client_port: u16) {
+                if self.is_readdressed() {
+                    self.client = client;
+                }
                 self.flags |= flow::ALIAS;
                 self.client_port = client_port;
                 self.chain = 0;
@@ -185,7 +204,9 @@ macro_rules! values {
         }
 
         impl FragmentValue<$address> for $fragment {
-            fields! { source: $address, destination: $address, flags: u32, service: u32, last_seen: u32 }
+            fields! {
+                source: $address, destination: $address, flags: u32, service: u32, last_seen: u32, interface: u32
+            }
         }
     };
 }

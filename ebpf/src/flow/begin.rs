@@ -12,7 +12,7 @@ use shunt_abi::{
 use super::{
     Decision, Hook, Work, client, conflict, decide,
     pick::{self, Picked, Pool},
-    segment, store,
+    segment, source, store,
     work::Client,
 };
 use crate::{
@@ -95,7 +95,8 @@ fn choose_and_store<F: Family>(skb: Skb, work: &mut Work<F>, frontend: &Frontend
     };
     note(skb, work, frontend, &picked);
     let is_free = work.slots.ways_back == 0 || conflict::is_free(work);
-    let decision = if is_free || conflict::find_free(skb, work, frontend, &picked, hash) {
+    let is_free = is_free || conflict::find_free(skb, work, frontend, &picked, hash);
+    let decision = if is_free && (work.client != Client::Host || source::settle(skb, work, hash)) {
         store::store(work)
     } else {
         refuse(Some(Counter::DropConflict))

@@ -7,7 +7,7 @@
 
 use shunt_abi::{frontend::FrontendValue, known::Role};
 
-use super::{Client, Work, begin, pick::Picked, slots};
+use super::{Client, Work, begin, pick::Picked, slots, source};
 use crate::{
     family::{self, Family, FlowValue},
     packet::Skb,
@@ -53,6 +53,12 @@ pub(super) fn find_free<F: Family>(
         }
     }
     begin::note(skb, work, frontend, picked);
+    find_port(work, hash)
+}
+
+/// Gives the flow in the notes another client port towards its backend; whether there is one.
+#[inline(never)]
+pub(super) fn find_port<F: Family>(work: &mut Work<F>, hash: u32) -> bool {
     for attempt in 0..PORTS {
         let port = candidate(work, hash, attempt);
         if is_port_free(work, port) {
@@ -77,11 +83,12 @@ fn is_backend_free<F: Family>(
 /// Gives the flow in the notes another client port towards its backend; whether no other flow has that, and
 /// nothing that is sent there would be taken for a request.
 #[inline(never)]
-fn is_port_free<F: Family>(work: &mut Work<F>, port: u16) -> bool {
+pub(super) fn is_port_free<F: Family>(work: &mut Work<F>, port: u16) -> bool {
     work.flow.remap(port);
     let tuple = &work.packet.tuple;
-    work.other_key = F::flow_key(tuple.source, port, tuple.protocol);
-    let is_request = family::known::<F>(Role::Frontend, tuple.source, port, tuple.protocol);
+    let client = source::seen::<F>(&work.flow, tuple.source);
+    work.other_key = F::flow_key(client, port, tuple.protocol);
+    let is_request = family::known::<F>(Role::Frontend, client, port, tuple.protocol);
     !is_request && slots::get::<F>(&work.other_key).is_none()
 }
 

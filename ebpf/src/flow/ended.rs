@@ -21,8 +21,8 @@ fn alias<F: Family>(
 ) -> Option<&'static mut F::FlowValue> {
     work.other_key = F::twin(&key, flow)?;
     let alias = slots::get::<F>(&work.other_key)?;
-    let is_its_own = alias.flags() & ALIAS != 0 && alias.client_port() == key.client_port();
-    is_its_own.then_some(alias)
+    let leads_back = |twin: F::FlowKey| alias.flags() & ALIAS != 0 && twin.is_port_of(&key);
+    F::twin(&work.other_key, alias).is_some_and(leads_back).then_some(alias)
 }
 
 /// Forgets the flow whose first element has the key that is noted as the other one.

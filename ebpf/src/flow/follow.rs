@@ -62,7 +62,7 @@ pub(crate) fn consider<F: Family>(skb: Skb) -> i32 {
     work.key = F::flow_key(tuple.source, tuple.source_port, tuple.protocol);
     let mut decision = decide::decide(skb, work);
     if work.packet.position == Position::First {
-        decision = note_first(work, decision);
+        decision = note_first(skb, work, decision);
     }
     match decision {
         Decision::Translate => {}
@@ -97,7 +97,7 @@ pub(crate) fn consider<F: Family>(skb: Skb) -> i32 {
 
 /// Notes what becomes of the packet that the first fragment in hand belongs to.
 #[inline(never)]
-fn note_first<F: Family>(work: &Work<F>, mut decision: Decision) -> Decision {
+fn note_first<F: Family>(skb: Skb, work: &mut Work<F>, mut decision: Decision) -> Decision {
     if decision == Decision::Translate
         && is_beyond_checksum(&work.packet, translate::ports(&work.packet, &work.flow))
     {
@@ -105,7 +105,7 @@ fn note_first<F: Family>(work: &Work<F>, mut decision: Decision) -> Decision {
         decision = Decision::Drop;
     }
     if !matches!(decision, Decision::Leave | Decision::Absent) {
-        fragment::remember(work, decision == Decision::Translate);
+        fragment::remember(skb, work, decision == Decision::Translate);
     }
     decision
 }

@@ -6,11 +6,12 @@ use aya_ebpf::{
 };
 use shunt_abi::counter::Counter;
 
+use super::Work;
 use crate::{
     count,
     family::Family,
     maps::INTERFACES,
-    packet::{Fault, Packet, Skb},
+    packet::{Fault, Packet, Skb, Tuple},
 };
 
 /// The loopback interface, in every network namespace.
@@ -69,14 +70,17 @@ const ROUTE_TOO_LONG: i64 = 8;
 
 /// Sends a translated packet of this host's own to its backend: the kernel chose the way before it was translated.
 #[inline]
-pub(super) fn route<F: Family>(skb: Skb, packet: &Packet<F>) -> i32 {
+pub(crate) fn route<F: Family>(skb: Skb, packet: &Packet<F>, by_loopback: bool) -> i32 {
     // Translated to where it was going anyway, a packet comes back here.
     if skb.ingress_interface() != 0 {
         return TCX_NEXT;
     }
     count::count(Counter::HostRedirect);
+    if by_loopback {
+        return deliver_to_host(skb, packet.network, LOOPBACK);
+    }
     let mut interface = 0;
-    match look_up(skb, packet, &mut interface) {
+    match look_up(skb, &packet.tuple, &mut interface) {
         ROUTE_FOUND | ROUTE_NO_NEIGHBOUR => redirect_to_neighbour(interface),
         // Through the loopback interface too: conntrack, which knows the packet by its old destination, is to look again.
         ROUTE_LOCAL => deliver_to_host(skb, packet.network, LOOPBACK),
@@ -88,13 +92,32 @@ pub(super) fn route<F: Family>(skb: Skb, packet: &Packet<F>) -> i32 {
     }
 }
 
+/// Whether the packet in hand is too long for the way between these addresses: this host's one and the backend's.
+#[inline(never)]
+pub(crate) fn is_too_long<F: Family>(
+    skb: Skb,
+    work: &Work<F>,
+    [source, destination]: [F::Address; 2],
+) -> bool {
+    let mut interface = 0;
+    look_up(skb, &Tuple { source, destination, ..work.packet.tuple }, &mut interface) == ROUTE_TOO_LONG
+}
+
+/// The interface that the routing table would send a packet of this host's own by, if it leaves the host.
+#[inline]
+pub(super) fn way_out<F: Family>(skb: Skb, tuple: &Tuple<F>) -> Option<u32> {
+    let mut interface = 0;
+    let answer = look_up(skb, tuple, &mut interface);
+    matches!(answer, ROUTE_FOUND | ROUTE_NO_NEIGHBOUR | ROUTE_TOO_LONG).then_some(interface)
+}
+
 /// Asks the routing table as for a packet of this host's own.
 #[inline(never)]
-fn look_up<F: Family>(skb: Skb, packet: &Packet<F>, interface: &mut u32) -> i64 {
+fn look_up<F: Family>(skb: Skb, tuple: &Tuple<F>, interface: &mut u32) -> i64 {
     // SAFETY: the structure holds integers and unions of them only; all zeroes is a value of each.
     let mut query: RouteQuery = unsafe { core::mem::zeroed() };
-    F::fill_route_query(&mut query, &packet.tuple);
-    query.l4_protocol = packet.tuple.protocol;
+    F::fill_route_query(&mut query, tuple);
+    query.l4_protocol = tuple.protocol;
     query.ifindex = LOOPBACK;
     // SAFETY: the helper takes the context and a buffer of the length that it is told.
     let answer = unsafe { bpf_fib_lookup(skb.raw().cast(), &raw mut query, QUERY_LENGTH, 0) };

@@ -7,7 +7,7 @@ use shunt_abi::{
     flow::{ALIAS, MASQUERADED, REMAPPED, SLOTS},
 };
 
-use super::{Decision, Work, decide, ended, half_open, segment, slots};
+use super::{Decision, Work, decide, ended, half_open, segment, slots, source};
 use crate::{
     count,
     family::{self, Family, FlowKey, FlowValue, V4},
@@ -195,8 +195,9 @@ fn store_alias<F: Family>(work: &mut Work<F>, config: &Config) -> Decision {
 #[inline(never)]
 fn insert_alias<F: Family>(work: &mut Work<F>) -> Result<(), i32> {
     let tuple = &work.packet.tuple;
-    work.other_key = F::flow_key(tuple.source, work.flow.client_port(), tuple.protocol);
+    let client = source::seen::<F>(&work.flow, tuple.source);
+    work.other_key = F::flow_key(client, work.flow.client_port(), tuple.protocol);
     work.other = work.flow;
-    work.other.make_alias(tuple.source_port);
+    work.other.make_alias(tuple.source, tuple.source_port);
     F::flows().insert(&work.other_key, &work.other, u64::from(BPF_NOEXIST))
 }

@@ -4,9 +4,10 @@ use aya_ebpf::bindings::tcx_action_base::TCX_NEXT;
 use shunt_abi::{
     counter::Counter,
     flow::{HAIRPIN, HOST_CLIENT, MASQUERADED, REMAPPED},
+    fragment::BY_LOOPBACK,
 };
 
-use super::{Work, redirect, segment, work};
+use super::{Work, redirect, segment, source, work};
 use crate::{
     count,
     family::{Family, Flow, FlowValue},
@@ -38,9 +39,9 @@ pub(crate) const fn needs_more(flags: u16) -> bool {
     flags & SPECIAL != 0
 }
 
-/// Notes for [`special`] a flow of which no more is known.
+/// Notes for [`special`] a flow of which no more is known than the addresses of client, as the backend sees it, and backend.
 #[inline]
-pub(crate) fn note_special<F: Family>(work: &mut Work<F>, address: F::Address, flags: u16) {
+pub(crate) fn note_special<F: Family>(work: &mut Work<F>, [client, address]: [F::Address; 2], flags: u16) {
     work.flow = F::flow_value(&Flow {
         frontend: address,
         backend: address,
@@ -53,6 +54,9 @@ pub(crate) fn note_special<F: Family>(work: &mut Work<F>, address: F::Address, f
         last_seen: 0,
         interface: 0,
     });
+    if client != work.packet.tuple.source {
+        work.flow.readdress(client);
+    }
 }
 
 /// What else happens to a packet whose destination was translated; the notes hold it as it was.
@@ -64,12 +68,15 @@ pub(crate) fn special<F: Family>(skb: Skb) -> i32 {
     {
         return count::drop(Counter::DropRewrite);
     }
-    work.packet = F::readdressed(&work.packet, Side::Destination, flow.backend());
+    F::readdress(&mut work.packet, Side::Destination, flow.backend());
     if flow.flags() & HAIRPIN != 0 {
         return hairpin(skb, &work.packet);
     }
     if flow.flags() & HOST_CLIENT != 0 {
-        return redirect::route(skb, &work.packet);
+        if source::replace(skb, &mut work.packet, Side::Source, &flow).is_err() {
+            return count::drop(Counter::DropRewrite);
+        }
+        return redirect::route(skb, &work.packet, flow.flags() & BY_LOOPBACK != 0);
     }
     if flow.flags() & MASQUERADED == 0 {
         return TCX_NEXT;

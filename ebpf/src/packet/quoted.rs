@@ -58,6 +58,18 @@ pub(crate) fn rewrite<F: Family>(
 ) -> Result<(), Fault> {
     let (address, port) = to;
     rewrite_port(skb, error, quoted, side, port)?;
+    rewrite_address(skb, error, quoted, side, address)
+}
+
+/// Replaces the address of one side of the quoted packet.
+#[inline]
+pub(crate) fn rewrite_address<F: Family>(
+    skb: Skb,
+    error: &Packet<F>,
+    quoted: &Packet<F>,
+    side: Side,
+    address: F::Address,
+) -> Result<(), Fault> {
     let addresses = F::rewrite_quoted_address(skb, quoted, side, address)?;
     if addresses == 0 {
         return Ok(());

@@ -12,13 +12,13 @@ use aya_ebpf::bindings::{
 use shunt_abi::{
     counter::Counter,
     flow::{HAIRPIN, HOST_CLIENT},
-    fragment::{DROPPED, FORWARD, FRESH_TICKS, LATEST, REVERSE},
+    fragment::{BY_LOOPBACK, DROPPED, FORWARD, FRESH_TICKS, LATEST, REVERSE},
     frontend::INSIDE_REJECT,
     known::Role,
     tail::Tail,
 };
 
-use super::continue_in;
+use super::{continue_in, reverse};
 use crate::{
     count,
     family::{Family, First, FlowValue, FragmentValue, Roles},
@@ -30,13 +30,18 @@ use crate::{
 #[inline(never)]
 pub(super) fn remember_reply<F: Family>(work: &Work<F>, flow: &F::FlowValue, is_translated: bool) {
     let tuple = &work.packet.tuple;
-    note(work, REVERSE, [flow.frontend(), tuple.destination], flow, is_translated);
+    let client = flow::seen::<F>(flow, tuple.destination);
+    note(work, REVERSE, [flow.frontend(), client], (flow, flow.flags()), is_translated);
 }
 
 /// Notes what becomes of the packet that the first fragment in hand, from a client, belongs to.
 #[inline(never)]
-pub(crate) fn remember<F: Family>(work: &Work<F>, is_translated: bool) {
-    note(work, FORWARD, [work.packet.tuple.source, work.flow.backend()], &work.flow, is_translated);
+pub(crate) fn remember<F: Family>(skb: Skb, work: &Work<F>, is_translated: bool) {
+    let client = flow::seen::<F>(&work.flow, work.packet.tuple.source);
+    let ends = [client, work.flow.backend()];
+    let by_loopback = work.flow.flags() & HOST_CLIENT != 0 && flow::is_too_long(skb, work, ends);
+    let more = if by_loopback { BY_LOOPBACK } else { 0 };
+    note(work, FORWARD, ends, (&work.flow, work.flow.flags() | more), is_translated);
 }
 
 #[inline]
@@ -44,7 +49,7 @@ fn note<F: Family>(
     work: &Work<F>,
     direction: u8,
     [source, destination]: [F::Address; 2],
-    flow: &F::FlowValue,
+    (flow, flags): (&F::FlowValue, u16),
     is_translated: bool,
 ) {
     if work.packet.position != Position::First {
@@ -54,9 +59,10 @@ fn note<F: Family>(
     let value = F::fragment_value(&First {
         source,
         destination,
-        flags: u32::from(flow.flags()) | dropped,
+        flags: u32::from(flags) | dropped,
         service: flow.service(),
         last_seen: flow::now(),
+        interface: flow.interface(),
     });
     // A map that evicts is never full.
     let _full = F::fragments().insert(F::fragment_key(&work.packet, direction), &value, u64::from(BPF_ANY));
@@ -137,10 +143,21 @@ fn to_this_node<F: Family>(skb: Skb, work: &mut Work<F>, found: &Found<F>) -> i3
     if found.first.flags() & u32::from(HAIRPIN) != 0 {
         return to_itself(skb, work, found);
     }
-    if found.first.flags() & u32::from(HOST_CLIENT) != 0 {
-        return replace_source(skb, work, found);
+    if found.first.flags() & u32::from(HOST_CLIENT) == 0 {
+        return TCX_NEXT;
     }
-    TCX_NEXT
+    let verdict = replace_source(skb, work, found);
+    if verdict != TCX_NEXT {
+        return verdict;
+    }
+    F::readdress(&mut work.packet, Side::Source, found.first.source());
+    let client = found.first.destination();
+    if client != work.packet.tuple.destination
+        && F::rewrite_address(skb, &work.packet, Side::Destination, client).is_err()
+    {
+        return count::drop(Counter::DropRewrite);
+    }
+    reverse::to_host(skb, work.packet.network, found.first.interface())
 }
 
 /// A fragment, not the first, that leaves.
@@ -175,7 +192,7 @@ fn follow<F: Family>(skb: Skb, work: &mut Work<F>, found: &Found<F>) -> i32 {
     }
     count(skb, found);
     if flow::needs_more(flags as u16) {
-        flow::note_special(work, destination, flags as u16);
+        flow::note_special(work, [found.first.source(), destination], flags as u16);
         continue_in::<F>(skb, Tail::Special);
         return TCX_DROP;
     }
@@ -192,7 +209,7 @@ fn to_itself<F: Family>(skb: Skb, work: &mut Work<F>, found: &Found<F>) -> i32 {
     if F::rewrite_address(skb, &work.packet, Side::Source, frontend).is_err() {
         return count::drop(Counter::DropRewrite);
     }
-    work.packet = F::readdressed(&work.packet, Side::Source, frontend);
+    F::readdress(&mut work.packet, Side::Source, frontend);
     if F::rewrite_address(skb, &work.packet, Side::Destination, itself).is_err() {
         return count::drop(Counter::DropRewrite);
     }

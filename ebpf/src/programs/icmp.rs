@@ -7,6 +7,7 @@ use shunt_abi::{
     flow::{HAIRPIN, HOST_CLIENT, REMAPPED},
 };
 
+use super::reverse::to_host;
 use crate::{
     count,
     family::{Family, FlowValue},
@@ -28,10 +29,13 @@ pub(super) fn ingress<F: Family>(skb: Skb, work: &mut Work<F>) -> i32 {
         return TCX_NEXT;
     }
     if let Some(flow) = flow::of_client(&work.quoted.tuple.turned()) {
-        return finish(to_backend(skb, work, flow));
+        return tell_backend(skb, work, flow);
     }
     match flow::of_backend(&work.quoted.tuple.turned()) {
-        Some(flow) if flow.flags() & HOST_CLIENT != 0 => finish(to_client(skb, work, flow)),
+        Some(flow) if flow.flags() & HOST_CLIENT != 0 => {
+            let verdict = tell_client(skb, work, flow);
+            if verdict == TCX_NEXT { to_host(skb, work.packet.network, flow.interface()) } else { verdict }
+        }
         _ => TCX_NEXT,
     }
 }
@@ -42,35 +46,67 @@ pub(super) fn egress<F: Family>(skb: Skb, work: &mut Work<F>) -> i32 {
     if !read_quoted(skb, work) {
         return TCX_NEXT;
     }
-    match flow::of_backend(&work.quoted.tuple.turned()) {
-        Some(flow) => finish(to_client(skb, work, flow)),
-        None => TCX_NEXT,
+    if let Some(flow) = flow::of_backend(&work.quoted.tuple.turned()) {
+        return tell_client(skb, work, flow);
+    }
+    match flow::of_client(&work.quoted.tuple.turned()) {
+        Some(flow) if flow.flags() & HOST_CLIENT != 0 && skb.ingress_interface() == 0 => {
+            of_this_node(skb, work, flow)
+        }
+        _ => TCX_NEXT,
     }
 }
 
+/// This node itself complains of what the frontend seemed to send.
 #[inline]
-fn finish(done: Result<(), Fault>) -> i32 {
-    if done.is_err() {
+fn of_this_node<F: Family>(skb: Skb, work: &mut Work<F>, flow: &F::FlowValue) -> i32 {
+    let verdict = tell_backend(skb, work, flow);
+    if verdict != TCX_NEXT {
+        return verdict;
+    }
+    flow::route(skb, &work.packet, false)
+}
+
+/// The client's side complains of what the frontend seemed to send: the backend is told.
+#[inline]
+fn tell_backend<F: Family>(skb: Skb, work: &mut Work<F>, flow: &F::FlowValue) -> i32 {
+    if to_backend(skb, work, flow).is_err() {
+        return count::drop(Counter::DropRewrite);
+    }
+    F::readdress(&mut work.packet, Side::Destination, flow.backend());
+    if replace_client(skb, work, Side::Source, flow).is_err() {
         return count::drop(Counter::DropRewrite);
     }
     count::count(Counter::IcmpError);
     TCX_NEXT
 }
 
-/// The client's side complains of what the frontend seemed to send: the backend is told.
+/// The backend's side complains of what the client sent: the client is told of what it did send.
+#[inline]
+fn tell_client<F: Family>(skb: Skb, work: &mut Work<F>, flow: &F::FlowValue) -> i32 {
+    if to_client(skb, work, flow).is_err() || replace_client(skb, work, Side::Destination, flow).is_err() {
+        return count::drop(Counter::DropRewrite);
+    }
+    count::count(Counter::IcmpError);
+    TCX_NEXT
+}
+
+/// All but the client's address.
 #[inline(never)]
-fn to_backend<F: Family>(skb: Skb, work: &Work<F>, flow: &F::FlowValue) -> Result<(), Fault> {
+fn to_backend<F: Family>(skb: Skb, work: &mut Work<F>, flow: &F::FlowValue) -> Result<(), Fault> {
     if flow.flags() & HAIRPIN != 0 {
         return Ok(());
     }
     quoted::rewrite(skb, &work.packet, &work.quoted, Side::Source, (flow.backend(), flow.backend_port()))?;
     rewrite_client_port(skb, work, Side::Destination, flow)?;
-    rewrite_outer(skb, &work.packet, Side::Destination, flow.backend())
+    rewrite_outer(skb, &work.packet, Side::Destination, flow.backend())?;
+    Ok(())
 }
 
-/// The backend's side complains of what the client sent: the client is told of what it did send.
+/// All but the client's address.
 #[inline(never)]
-fn to_client<F: Family>(skb: Skb, work: &Work<F>, flow: &F::FlowValue) -> Result<(), Fault> {
+fn to_client<F: Family>(skb: Skb, work: &mut Work<F>, flow: &F::FlowValue) -> Result<(), Fault> {
+    let backend = work.quoted.tuple.destination;
     quoted::rewrite(
         skb,
         &work.packet,
@@ -79,10 +115,31 @@ fn to_client<F: Family>(skb: Skb, work: &Work<F>, flow: &F::FlowValue) -> Result
         (flow.frontend(), flow.frontend_port()),
     )?;
     rewrite_client_port(skb, work, Side::Source, flow)?;
-    if work.packet.tuple.source != work.quoted.tuple.destination {
+    if work.packet.tuple.source == backend {
+        rewrite_outer(skb, &work.packet, Side::Source, flow.frontend())?;
+        F::readdress(&mut work.packet, Side::Source, flow.frontend());
+    }
+    Ok(())
+}
+
+/// The receiver may know the client, which is `side` of the message and the other side of the quoted packet, by another address.
+#[inline(never)]
+fn replace_client<F: Family>(
+    skb: Skb,
+    work: &mut Work<F>,
+    side: Side,
+    flow: &F::FlowValue,
+) -> Result<(), Fault> {
+    if !flow.is_readdressed() {
         return Ok(());
     }
-    rewrite_outer(skb, &work.packet, Side::Source, flow.frontend())
+    let (quoted_side, peer) = match side {
+        Side::Source => (Side::Destination, flow.backend()),
+        Side::Destination => (Side::Source, flow.frontend()),
+    };
+    F::readdress(&mut work.quoted, side, peer);
+    quoted::rewrite_address(skb, &work.packet, &work.quoted, quoted_side, flow.client())?;
+    flow::replace_client(skb, &mut work.packet, side, flow)
 }
 
 /// The receiver knows the client, which is `side` of the quoted packet, by another port.

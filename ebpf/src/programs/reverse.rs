@@ -83,24 +83,36 @@ pub(crate) fn to_host_or_itself<F: Family>(skb: Skb) -> i32 {
     {
         return count::drop(Counter::DropRewrite);
     }
-    if flow.flags() & HAIRPIN == 0 {
-        to_host(skb, work.packet.network, flow.interface())
-    } else {
-        to_itself(skb, &mut work.packet, flow)
+    if flow.flags() & HAIRPIN != 0 {
+        return to_itself(skb, &mut work.packet, flow);
     }
+    if restore_client(skb, &mut work.packet, flow).is_err() {
+        return count::drop(Counter::DropRewrite);
+    }
+    to_host(skb, work.packet.network, flow.interface())
+}
+
+/// The client gets the packet, whose source was translated, at its own address, whatever address the backend sees.
+#[inline]
+fn restore_client<F: Family>(skb: Skb, packet: &mut Packet<F>, flow: &F::FlowValue) -> Result<(), Fault> {
+    if !flow.is_readdressed() {
+        return Ok(());
+    }
+    F::readdress(packet, Side::Source, flow.frontend());
+    flow::replace_client(skb, packet, Side::Destination, flow)
 }
 
 /// It continues as if it had come the way that the client's packets would have gone: there the kernel expects the
 /// frontend (strict `rp_filter`).
 #[inline]
-fn to_host(skb: Skb, network: u32, interface: u32) -> i32 {
+pub(super) fn to_host(skb: Skb, network: u32, interface: u32) -> i32 {
     if interface == skb.interface() { TCX_NEXT } else { flow::deliver_to_host(skb, network, interface) }
 }
 
 #[inline]
 fn to_itself<F: Family>(skb: Skb, packet: &mut Packet<F>, flow: &F::FlowValue) -> i32 {
     let itself = packet.tuple.source;
-    *packet = F::readdressed(packet, Side::Source, flow.frontend());
+    F::readdress(packet, Side::Source, flow.frontend());
     if F::rewrite_address(skb, packet, Side::Destination, itself).is_err() {
         return count::drop(Counter::DropRewrite);
     }

@@ -89,14 +89,12 @@ impl<K: Key> Chains<K> {
 
     /// The other element of a remapped flow.
     fn twin(&self, key: &K, state: &State) -> Option<&State> {
-        if !state.is_alias() && !state.has_alias() {
-            return None;
-        }
+        let there = key.twin(state)?;
         let leads_back = |twin: &&State| {
             let is_other = if state.is_alias() { twin.has_alias() } else { twin.is_alias() };
-            is_other && !twin.is_vacant() && twin.client_port == key.client_port()
+            is_other && !twin.is_vacant() && there.twin(twin) == Some(key.in_slot(0))
         };
-        self.0.get(&key.at_port(state.client_port))?.values().find(leads_back)
+        self.0.get(&there)?.values().find(leads_back)
     }
 }
 
@@ -225,6 +223,30 @@ mod tests {
         assert_eq!(of(main(idle).1, State { last_seen: NOW - 200, ..State::default() }), [Deed::Keep; 2]);
         let reset = State { by_backend: RESET, last_seen: NOW - 30, ..State::default() };
         assert_eq!(of(main(idle).1, reset), [Deed::Delete; 2]);
+    }
+
+    #[test]
+    fn an_alias_at_another_address_goes_with_its_flow_and_no_other() {
+        let at = |client, port, slot| FlowKey4 { client, client_port: port, protocol: TCP, slot };
+        let leading_to = |client: u32, flags, state: State| State {
+            flags: REMAPPED | flags,
+            client_port: 5,
+            client: [0, 0, 0, client],
+            ..state
+        };
+        let reset = State { by_client: ESTABLISHED | RESET, last_seen: NOW - 30, ..State::default() };
+        let quiet = State { last_seen: NOW - 30, ..State::default() };
+        // Two flows of one port with the same port at two addresses; one of them is over.
+        let elements = [
+            (at(1, 5, 0), more(leading_to(2, 0, reset))),
+            (at(1, 5, 1), leading_to(3, 0, live())),
+            (at(2, 5, 0), leading_to(1, ALIAS, quiet)),
+            (at(3, 5, 0), leading_to(1, ALIAS, quiet)),
+        ];
+        let judged = judge(&elements, &judge_at(NOW));
+        let deed = |key| judged.iter().find(|judged| judged.key == key).unwrap().deed;
+        let deeds = elements.map(|(key, _)| deed(key));
+        assert_eq!(deeds, [Deed::Vacate, Deed::Keep, Deed::Delete, Deed::Keep]);
     }
 
     #[test]

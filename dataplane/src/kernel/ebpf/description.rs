@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use shunt_abi::interface::{BRIDGE_PORT, InterfaceValue, NO_LINK_HEADER, POD};
+use shunt_abi::address::{word, words};
+use shunt_abi::interface::{BRIDGE_PORT, InterfaceValue, NO_LINK_HEADER, POD, TUNNEL};
 
 use super::interfaces::{Interface, Role};
 use crate::domain::LocalDetector;
@@ -31,20 +32,25 @@ pub(super) fn describe(
         (is_pod(&detectors.v4) || is_pod(&detectors.v6), POD),
         (interface.role == Role::BridgePort, BRIDGE_PORT),
         (interface.role == Role::Layer3, NO_LINK_HEADER),
+        (matches!(interface.role, Role::Layer3 | Role::Overlay), TUNNEL),
     ];
     let flags = flags.into_iter().filter(|(holds, _)| *holds).fold(0, |flags, (_, bit)| flags | bit);
     let bridge = master.filter(|_| interface.role == Role::BridgePort);
     let address = bridge.map_or(interface.mac, |bridge| bridge.mac);
-    InterfaceValue { flags, address, pad: [0; 2] }
+    let source4 = interface.sources.v4.map_or(0, word);
+    let source6 = interface.sources.v6.map_or([0; 4], words);
+    InterfaceValue { flags, address, pad: [0; 2], source4, source6 }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::ebpf::sources::Sources;
 
     fn interface(index: u32, name: &str, role: Role, master: u32) -> Interface {
         let mac = [2, 0, 0, 0, 0, u8::try_from(index).unwrap()];
-        Interface { index, name: name.into(), role, master, mac, is_member: false }
+        let sources = Sources::default();
+        Interface { index, name: name.into(), role, master, mac, is_member: false, sources }
     }
 
     fn described(interface: &Interface, detector: LocalDetector) -> InterfaceValue {
@@ -67,7 +73,18 @@ mod tests {
         let prefix = LocalDetector::InterfaceNamePrefix("cali".into());
         let value = described(&interface(2, "cali12", Role::Veth, 0), prefix.clone());
         assert_eq!((value.flags, value.address), (POD, [2, 0, 0, 0, 0, 2]));
-        assert_eq!(described(&interface(3, "wg0", Role::Layer3, 0), prefix).flags, NO_LINK_HEADER);
+        assert_eq!(described(&interface(3, "wg0", Role::Layer3, 0), prefix).flags, NO_LINK_HEADER | TUNNEL);
+    }
+
+    #[test]
+    fn tunnels_are_known_with_their_addresses() {
+        let (v4, v6) = ("10.244.1.0".parse().unwrap(), "fd00:244:1::fff0".parse().unwrap());
+        let sources = Sources { v4: Some(v4), v6: Some(v6) };
+        let tunnel = Interface { sources, ..interface(4, "flannel.1", Role::Overlay, 0) };
+        let value = described(&tunnel, LocalDetector::None);
+        assert_eq!((value.flags, value.source4, value.source6), (TUNNEL, word(v4), words(v6)));
+        let none = described(&interface(4, "eth1", Role::Uplink, 0), LocalDetector::None);
+        assert_eq!((none.flags, none.source4, none.source6), (0, 0, [0; 4]));
     }
 
     #[test]

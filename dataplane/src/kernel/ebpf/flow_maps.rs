@@ -102,14 +102,12 @@ impl<K: Key> FlowMaps<'_, K> {
         if collector::remove(self.flows, key, &state)? != Deed::Keep {
             self.established.add(self.family, -i64::from(state.is_established()));
         }
-        if !state.has_alias() {
-            return Ok(());
-        }
+        let Some(there) = key.twin(&state).filter(|_| state.has_alias()) else { return Ok(()) };
         let leads_back = |twin: &K::Value| {
             let twin = K::state(twin);
-            twin.is_alias() && !twin.is_vacant() && twin.client_port == key.client_port()
+            twin.is_alias() && !twin.is_vacant() && there.twin(&twin) == Some(key.in_slot(0))
         };
-        let alias = self.find(&key.at_port(state.client_port), leads_back)?;
+        let alias = self.find(&there, leads_back)?;
         alias.map_or(Ok(()), |(key, value)| collector::remove(self.flows, &key, &K::state(&value)).map(drop))
     }
 
@@ -156,7 +154,7 @@ impl<K: Key> FlowMaps<'_, K> {
 
 /// Whether two elements of a client's port are the same one of the same flow.
 fn is_same<K: Key>(key: &K, one: &K::Value, other: &K::Value) -> bool {
-    let kind = |state: State| (state.is_alias(), state.client_port);
+    let kind = |state: State| (state.is_alias(), state.client_port, state.client);
     key.ends(one) == key.ends(other) && kind(K::state(one)) == kind(K::state(other))
 }
 

@@ -2,7 +2,7 @@
 
 use std::hash::Hash;
 
-use shunt_abi::address::from_word;
+use shunt_abi::address::{Words, from_word};
 use shunt_abi::flow::{
     ALIAS, ESTABLISHED, FlowKey4, FlowKey6, FlowValue4, FlowValue6, MORE, REMAPPED, VACANT,
 };
@@ -24,8 +24,9 @@ pub(super) trait Key: Plain + Eq + Hash {
     fn client_port(&self) -> u16;
     /// Another slot of the same client port.
     fn in_slot(&self, slot: u8) -> Self;
-    /// The first slot of another port (network order) of the client.
-    fn at_port(&self, port: u16) -> Self;
+    /// Where the other element is of a remapped flow, of which this is one: of its alias; of an alias, some slot of the flow's own
+    /// port.
+    fn twin(&self, state: &State) -> Option<Self>;
 
     fn state(value: &Self::Value) -> State;
     /// The value with another state.
@@ -42,6 +43,9 @@ pub(super) struct State {
     pub(super) flags: u16,
     /// Of remapped flows: the port of the other element, network order.
     pub(super) client_port: u16,
+    /// Of remapped flows: the client's address in the other element, network order (an IPv4 one is the last word); zeroes if
+    /// it is the same.
+    pub(super) client: Words,
     pub(super) by_client: u8,
     pub(super) by_backend: u8,
     pub(super) chain: u8,
@@ -79,12 +83,21 @@ impl State {
 
     /// The state of an element that is nobody's any more, in front of others.
     pub(super) const fn vacated(self) -> Self {
-        Self { flags: 0, client_port: 0, by_client: 0, by_backend: 0, chain: MORE | VACANT, place: 0, ..self }
+        Self {
+            flags: 0,
+            client_port: 0,
+            client: [0; 4],
+            by_client: 0,
+            by_backend: 0,
+            chain: MORE | VACANT,
+            place: 0,
+            ..self
+        }
     }
 }
 
 macro_rules! key {
-    ($key:ident, $value:ident, $address:expr) => {
+    ($key:ident, $value:ident, $address:expr, $to_words:expr, $of_words:expr) => {
         impl Key for $key {
             const RECORDS: [&'static str; 2] = [stringify!($key), stringify!($value)];
             type Value = $value;
@@ -105,19 +118,45 @@ macro_rules! key {
                 Self { slot, ..*self }
             }
 
-            fn at_port(&self, client_port: u16) -> Self {
-                Self { client_port, slot: 0, ..*self }
+            fn twin(&self, state: &State) -> Option<Self> {
+                let State { flags, client_port, client, .. } = *state;
+                Self::twin(
+                    *self,
+                    &$value { flags, client_port, client: $of_words(client), ..$value::default() },
+                )
             }
 
             fn state(value: &$value) -> State {
-                let &$value { flags, client_port, by_client, by_backend, chain, last_seen, place, .. } =
-                    value;
-                State { flags, client_port, by_client, by_backend, chain, last_seen, place }
+                let &$value {
+                    flags,
+                    client_port,
+                    client,
+                    by_client,
+                    by_backend,
+                    chain,
+                    last_seen,
+                    place,
+                    ..
+                } = value;
+                let client = $to_words(client);
+                State { flags, client_port, client, by_client, by_backend, chain, last_seen, place }
             }
 
             fn with_state(value: &$value, state: State) -> $value {
-                let State { flags, client_port, by_client, by_backend, chain, last_seen, place } = state;
-                $value { flags, client_port, by_client, by_backend, chain, last_seen, place, ..*value }
+                let State { flags, client_port, client, by_client, by_backend, chain, last_seen, place } =
+                    state;
+                let client = $of_words(client);
+                $value {
+                    flags,
+                    client_port,
+                    client,
+                    by_client,
+                    by_backend,
+                    chain,
+                    last_seen,
+                    place,
+                    ..*value
+                }
             }
 
             fn ends(&self, value: &$value) -> [Destination; 2] {
@@ -134,5 +173,11 @@ macro_rules! key {
         }
     };
 }
-key!(FlowKey4, FlowValue4, |word| std::net::IpAddr::V4(from_word(word)));
-key!(FlowKey6, FlowValue6, from_words6);
+key!(
+    FlowKey4,
+    FlowValue4,
+    |word| std::net::IpAddr::V4(from_word(word)),
+    |word| [0, 0, 0, word],
+    |[_, _, _, word]: Words| word
+);
+key!(FlowKey6, FlowValue6, from_words6, std::convert::identity, std::convert::identity);

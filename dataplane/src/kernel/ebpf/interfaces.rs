@@ -5,6 +5,8 @@ use std::io;
 use netlink_bindings::rt_link::{Ifinfomsg, IterableLinkAttrs, LinkAttrs, LinkinfoAttrs, Request};
 use netlink_socket2::NetlinkSocket;
 
+use super::sources::{self, Sources};
+
 /// What kind of thing an interface is, as far as service translation cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
@@ -35,6 +37,8 @@ pub(super) struct Interface {
     pub(super) mac: [u8; 6],
     /// A member of a bond or team: what it carries is seen on the master.
     pub(super) is_member: bool,
+    /// Addresses of packets that leave by it or, of a bridge's port, by the bridge.
+    pub(super) sources: Sources,
 }
 
 /// Everything that there is now.
@@ -46,6 +50,11 @@ pub(super) fn current() -> io::Result<Vec<Interface>> {
     while let Some(reply) = replies.recv() {
         let (header, attributes) = reply?;
         found.extend(read(&header, attributes));
+    }
+    let sources = sources::current()?;
+    for interface in &mut found {
+        let owner = if interface.role == Role::BridgePort { interface.master } else { interface.index };
+        interface.sources = sources.get(&owner).copied().unwrap_or_default();
     }
     Ok(found)
 }
@@ -85,6 +94,7 @@ fn read(header: &Ifinfomsg, attributes: IterableLinkAttrs<'_>) -> Option<Interfa
         master: facts.master,
         mac: facts.mac,
         is_member: matches!(facts.member_of, "bond" | "team"),
+        sources: Sources::default(),
     })
 }
 

@@ -6,7 +6,7 @@
 //! an earlier agent left -> model and writes), `ids`, `ranges` and `room` (numbers and places), `audit`, `flows`,
 //! `patience` and `chains` (when a flow is over, and what goes with it). Talking to the kernel: `sys`, `map` and `maps`;
 //! `collector`, `flow_maps` and `established` (flows); `programs` and `loading`; `attachments` with `link`, `classic`, `order`,
-//! `contest`, `markers` and `interfaces`; `monitor` and `watcher`; `sockets` and `namespaces`; `opt_outs`;
+//! `contest`, `markers`, `interfaces` and `sources`; `monitor` and `watcher`; `sockets` and `namespaces`; `opt_outs`;
 //! `masquerade`. Answering questions: `observe`, `inspect`, `trial`. `dataplane` puts them behind the trait, `shared` is
 //! what threads share.
 //!
@@ -78,6 +78,7 @@ mod shared;
 mod sizes;
 mod sockets;
 mod sorted_map;
+mod sources;
 mod sys;
 mod translation;
 mod trial;

@@ -199,6 +199,7 @@ fn maps_of_other_layouts_are_read_field_by_field_and_what_cannot_be_read_is_left
             interface: 5,
             // Its ring is not ours.
             place: 0,
+            client: 0,
         };
         assert_eq!(maps.flows4.get(&key(0)).unwrap(), Some(expected), "the vacant slot is left out");
         let half_open = maps.flows4.get(&key(1)).unwrap().unwrap();
