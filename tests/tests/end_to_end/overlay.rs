@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::Value;
-use shunt_tests::lab::{Dial, Host, Outcome, Protocol, write_sysctls};
+use shunt_tests::lab::{Dial, Host, Outcome, Protocol};
 use shunt_tests::stage::{Endpoint, Stage, endpoints_of};
 use shunt_tests::{Mode, in_each_mode};
 
@@ -13,6 +13,7 @@ use super::{answered_by, at};
 
 in_each_mode!(
     pods_on_an_overlay_behind_a_strict_firewall_and_reverse_path_filters,
+    endpoints_beyond_a_tunnel_see_the_nodes_own_clients_at_its_address_there,
     packets_that_are_too_big_are_reported_to_those_who_sent_them,
     nodes_themselves_are_endpoints,
 );
@@ -31,16 +32,43 @@ fn pods_on_an_overlay_behind_a_strict_firewall_and_reverse_path_filters(mode: Mo
     let mut stage = stage(mode);
     stage.add_overlay().expect("a tunnel");
     filter(&stage);
-    if mode == Mode::PerPacket {
-        // A node's own connections keep the address that was chosen on the way to the service. It comes out of the tunnel
-        // where a strict filter does not expect it.
-        for number in 0..2 {
-            let machine = stage.node(number).expect("a node").machine();
-            write_sysctls(machine.namespace(), &[("net/ipv4/conf/*/rp_filter", "2")]).expect("is written");
-        }
-    }
     stage.apply(objects()).expect("applies");
     assert_everybody_reaches_everything(&stage);
+}
+
+/// More than fits in one packet, of datagrams.
+const LARGE: usize = 3000;
+
+/// A node's own connections leave with the address that the kernel has for the tunnel, whatever address it chose on the way to the
+/// service; strict filters at both ends.
+fn endpoints_beyond_a_tunnel_see_the_nodes_own_clients_at_its_address_there(mode: Mode) {
+    let mut stage = stage(mode);
+    stage.add_overlay().expect("a tunnel");
+    filter(&stage);
+    stage.apply(objects()).expect("applies");
+    let node = stage.node(0).expect("a node").machine();
+    for (address, tunnel, endpoint) in
+        [("10.96.0.12", "10.244.1.0", "10.244.2.5"), ("[fd00:96::12]", "fd00:244:1::fff0", "[fd00:244:2::5]")]
+    {
+        for (protocol, port, target) in [(Protocol::Tcp, 80, 8080), (Protocol::Udp, 53, 5353)] {
+            let dial = Dial::new(protocol, at(&format!("{address}:{port}")));
+            stage.wait_for_answer(node, &dial).expect("the service works");
+            assert_sees(&stage, node, &dial, &format!("{endpoint}:{target}"), tunnel);
+            // Longer than any link takes. The first answer teaches the endpoint the path.
+            let large = Dial { payload: LARGE, reply_size: LARGE, ..dial };
+            stage.wait_for_answer(node, &large).expect("large bodies arrive");
+            assert_sees(&stage, node, &large, &format!("{endpoint}:{target}"), tunnel);
+        }
+    }
+}
+
+fn assert_sees(stage: &Stage, node: &Host, dial: &Dial, endpoint: &str, client: &str) {
+    let outcome = node.worker().run(dial.clone().once()).expect("asks").outcome;
+    let Outcome::Answer(answer) = &outcome else {
+        panic!("{dial:?}: {outcome:?}\n{}\n{}", drops(stage), stage.logs());
+    };
+    assert_eq!((&answer.problem, answer.local), (&None, at(endpoint)), "{dial:?}");
+    assert_eq!(answer.peer.ip().to_string(), client, "{dial:?}");
 }
 
 /// More than fits in two packets of 1500 bytes; both ways.
