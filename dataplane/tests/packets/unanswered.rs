@@ -4,6 +4,7 @@ use shunt_abi::{
     address::{word, words},
     config::{Range4, Range6},
     frontend::{FrontendValue, INSIDE_REJECT, INTERNAL, WHOLE_ADDRESS},
+    known::Role,
 };
 
 use crate::{
@@ -121,6 +122,45 @@ fn the_wrong_port_of_a_cluster_ip_is_rejected_and_an_unallocated_one_dropped() {
         let nobody = frontend.replace("10]", "11]").replace(".10:", ".11:");
         assert_eq!(world.ingress(&Packet::tcp(client, &nobody, SYN)).verdict, DROP);
         assert_eq!((world.counts()["rejected_port"], world.counts()["drop_unallocated"]), (2, 1));
+    }
+}
+
+/// A cluster IP with no ports, in no range that is known.
+fn with_cluster_ip(world: &mut World, address: std::net::IpAddr) {
+    let value = FrontendValue { flags: WHOLE_ADDRESS | INSIDE_REJECT, ..FrontendValue::default() };
+    world.put_frontend(address, 0, 0, value);
+    world.know_socket(Role::Frontend, address, 0, 0);
+}
+
+#[test]
+fn the_wrong_port_of_a_cluster_ip_is_rejected_where_the_ranges_are_not_known() {
+    for (client, frontend) in FAMILIES {
+        let mut world = World::new();
+        let address: std::net::SocketAddr = frontend.parse().unwrap();
+        with_cluster_ip(&mut world, address.ip());
+        for protocol in [TCP, UDP, SCTP] {
+            let sent = Packet::new(protocol, client, frontend).with_flags(SYN);
+            assert_eq!(world.ingress(&sent).verdict, REDIRECT, "{protocol}");
+            assert_eq!(world.host_egress(&sent).verdict, REDIRECT, "{protocol}");
+        }
+        assert_eq!(world.counts()["rejected_port"], 6);
+        let nobody = frontend.replace("10]", "11]").replace(".10:", ".11:");
+        assert_eq!(world.ingress(&Packet::tcp(client, &nobody, SYN)).verdict, NEXT);
+    }
+}
+
+#[test]
+fn what_only_looks_like_a_cluster_ip_or_is_this_nodes_is_left_alone() {
+    for (client, frontend) in FAMILIES {
+        let address: std::net::SocketAddr = frontend.parse().unwrap();
+        let sent = Packet::tcp(client, frontend, SYN);
+        let mut world = World::new();
+        world.know_socket(Role::Frontend, address.ip(), 0, 0);
+        assert_eq!(world.ingress(&sent).verdict, NEXT, "gone, but the bitmap keeps it");
+        assert_eq!(world.host_egress(&sent).verdict, NEXT);
+        with_cluster_ip(&mut world, address.ip());
+        world.node_address(&address.ip().to_string());
+        assert_eq!(world.ingress(&sent).verdict, NEXT, "processes of the node may listen there");
     }
 }
 

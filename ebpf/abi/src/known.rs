@@ -2,8 +2,8 @@
 //!
 //! Each has three bits in one word (a Bloom filter in blocks): one read tells, and few others have all of them set.
 //! That they are means "perhaps". The agent sets bits before it writes the frontend or backend, and need never clear them.
-//! In the map: for every frontend (address, port, protocol) as [`Role::Frontend`], for every backend (address, port,
-//! protocol) as [`Role::Backend`]. It is asked about addresses that may have such a role at all ([`crate::roles`]).
+//! In the map: for every frontend (address, port, protocol) as [`Role::Frontend`], a cluster IP as such with port and
+//! protocol 0; for every backend (address, port, protocol) as [`Role::Backend`]. It is asked about addresses that may have such a role at all ([`crate::roles`]).
 
 use crate::address::Words;
 

@@ -71,6 +71,12 @@ pub(crate) fn to_frontend<F: Family>(roles: &Roles, tuple: &Tuple<F>) -> bool {
         && is_known::<F>(Role::Frontend, tuple.destination, tuple.destination_port, tuple.protocol)
 }
 
+/// Whether the address, which may be these, may be a cluster IP, and is none of this node's own: all of its ports are.
+#[inline]
+pub(crate) fn is_whole_frontend<F: Family>(roles: &Roles, address: F::Address) -> bool {
+    roles.has(Role::Frontend) && !roles.has(Role::Node) && is_known::<F>(Role::Frontend, address, 0, 0)
+}
+
 /// Whether the packet, whose destination may be these, may be to a backend that other clients than this node have flows
 /// to.
 #[inline]

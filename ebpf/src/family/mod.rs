@@ -18,7 +18,8 @@ use shunt_abi::{
 };
 
 pub(crate) use bitmaps::{
-    Roles, from_reached, from_reached_by_node, is_reached, known, reach, to_frontend, to_reached,
+    Roles, from_reached, from_reached_by_node, is_reached, is_whole_frontend, known, reach, to_frontend,
+    to_reached,
 };
 pub(crate) use v4::V4;
 pub(crate) use v6::V6;

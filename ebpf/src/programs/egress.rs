@@ -5,7 +5,7 @@ use shunt_abi::{known::Role, tail::Tail};
 
 use super::{
     continue_in,
-    ingress::{ethertype, glance, is_in_service_range, is_to_service_address, is_unusual},
+    ingress::{ethertype, glance, is_in_service_range, is_unusual, may_be_cluster_ip},
     reverse,
 };
 use crate::{
@@ -70,10 +70,11 @@ fn may_be_to_service<F: Family>(destination: F::Address) -> bool {
 #[inline]
 fn from_host<F: Family>(skb: Skb, packet: &Packet<F>) -> i32 {
     let tuple = &packet.tuple;
-    if family::to_frontend(&Roles::of::<F>(tuple.destination), tuple) {
+    let roles = Roles::of::<F>(tuple.destination);
+    if family::to_frontend(&roles, tuple) {
         return flow::forward(skb, packet, Hook::HostEgress);
     }
-    if is_to_service_address::<F>(tuple.destination)
+    if may_be_cluster_ip::<F>(&roles, tuple.destination)
         && let Some(work) = flow::note(packet)
     {
         work.hook = Hook::HostEgress;
@@ -86,7 +87,8 @@ fn from_host<F: Family>(skb: Skb, packet: &Packet<F>) -> i32 {
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "only a program's own body may continue in another")]
 pub(crate) fn to_no_frontend<F: Family>(skb: Skb, work: &Work<F>) {
-    if is_to_service_address::<F>(work.packet.tuple.destination) {
+    let destination = work.packet.tuple.destination;
+    if may_be_cluster_ip::<F>(&Roles::of::<F>(destination), destination) {
         continue_in::<F>(skb, Tail::Unknown);
     }
 }

@@ -73,7 +73,7 @@ fn consider<F: Family>(skb: Skb, packet: &Packet<F>, roles: &Roles) -> i32 {
     if family::to_frontend(roles, tuple) {
         return flow::forward(skb, packet, Hook::Ingress);
     }
-    if is_to_service_address::<F>(tuple.destination) {
+    if may_be_cluster_ip::<F>(roles, tuple.destination) {
         if let Some(work) = flow::note(packet) {
             work.hook = Hook::Ingress;
             continue_in::<F>(skb, Tail::Unknown);
@@ -104,25 +104,39 @@ pub(super) fn is_in_service_range<F: Family>(destination: F::Address) -> bool {
     maps::config().is_some_and(|config| F::is_service_address(config, destination))
 }
 
+/// Whether the address may be a cluster IP, or is one that Services may get. (Not every cluster tells the ranges.)
+#[inline(never)]
+pub(super) fn may_be_cluster_ip<F: Family>(roles: &Roles, destination: F::Address) -> bool {
+    is_in_service_range::<F>(destination) || family::is_whole_frontend::<F>(roles, destination)
+}
+
 /// Goes on with a packet that only looked as if it were to a frontend: the bitmap keeps frontends that are gone, and two
 /// may share a bit. Comes back if nothing is to be done.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "only a program's own body may continue in another")]
 pub(crate) fn to_no_frontend<F: Family>(skb: Skb, work: &Work<F>) {
     let tuple = &work.packet.tuple;
-    if is_to_service_address::<F>(tuple.destination) {
+    let roles = Roles::of::<F>(tuple.destination);
+    if may_be_cluster_ip::<F>(&roles, tuple.destination) {
         continue_in::<F>(skb, Tail::Unknown);
     }
-    let roles = Roles::of::<F>(tuple.destination);
     if roles.has(Role::Node) && family::from_reached_by_node(tuple) {
         continue_in::<F>(skb, Tail::Return);
     }
-    if flow::stands_alone(&work.packet) && family::to_reached(&roles, tuple) {
+    to_backend_itself(skb, work, &roles);
+}
+
+/// What is sent to a backend itself may end a flow through a frontend.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "only a program's own body may continue in another")]
+fn to_backend_itself<F: Family>(skb: Skb, work: &Work<F>, roles: &Roles) {
+    if flow::stands_alone(&work.packet) && family::to_reached(roles, &work.packet.tuple) {
         continue_in::<F>(skb, Tail::Direct);
     }
 }
 
-/// A packet to an address of the ranges that Services get theirs from, to a port that none has. The notes say where it is.
+/// A packet to what may be a cluster IP, or is in the ranges that Services get theirs from, to a port that none has. The
+/// notes say where it is.
 pub(crate) fn unknown_port<F: Family>(skb: Skb) -> i32 {
     let Some(work) = flow::notes::<F>() else { return TCX_NEXT };
     if flow::is_for_other_host(skb) {
@@ -135,6 +149,14 @@ pub(crate) fn unknown_port<F: Family>(skb: Skb) -> i32 {
             TCX_DROP
         }
         Some(_) => TCX_NEXT,
-        None => count::drop(Counter::DropUnallocated),
+        None if is_to_service_address::<F>(work.packet.tuple.destination) => {
+            count::drop(Counter::DropUnallocated)
+        }
+        None => {
+            if work.hook == Hook::Ingress {
+                to_backend_itself(skb, work, &Roles::of::<F>(work.packet.tuple.destination));
+            }
+            TCX_NEXT
+        }
     }
 }

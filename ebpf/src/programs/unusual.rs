@@ -8,7 +8,7 @@ use shunt_abi::{
     tail::Tail,
 };
 
-use super::{continue_in, fragment, icmp, ingress::is_to_service_address, reverse};
+use super::{continue_in, fragment, icmp, ingress::may_be_cluster_ip, reverse};
 use crate::{
     count,
     family::{self, Family, Roles},
@@ -35,7 +35,7 @@ pub(crate) fn ingress<F: Family>(skb: Skb) -> i32 {
         continue_in::<F>(skb, Tail::Consider);
         return TCX_NEXT;
     }
-    if is_to_service_address::<F>(tuple.destination) {
+    if may_be_cluster_ip::<F>(&roles, tuple.destination) {
         work.hook = Hook::Ingress;
         continue_in::<F>(skb, Tail::Unknown);
         return TCX_NEXT;

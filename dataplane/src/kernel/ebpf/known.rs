@@ -34,11 +34,11 @@ impl Known {
         Ok(Self { ports: words(&maps.known)?, addresses: words(&maps.roles)? })
     }
 
-    /// Notes destinations in their roles, here and in the maps; a whole address by that alone.
+    /// Notes destinations in their roles, here and in the maps; a whole address of this node by that alone.
     pub(super) fn add(&mut self, maps: &Maps, destinations: &[(Role, Destination)]) -> Result<(), MapError> {
         let (mut ports, mut addresses) = (BTreeSet::new(), BTreeSet::new());
         for (role, destination) in destinations {
-            if !destination.is_whole() {
+            if !destination.is_whole() || *role == Role::Frontend {
                 let Bits { word, mask } = bits(*role, *destination);
                 set(&mut self.ports, &mut ports, word, mask);
             }
