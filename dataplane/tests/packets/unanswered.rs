@@ -5,11 +5,12 @@ use shunt_abi::{
     config::{Range4, Range6},
     frontend::{FrontendValue, INSIDE_REJECT, INTERNAL, WHOLE_ADDRESS},
     known::Role,
+    name,
 };
 
 use crate::{
     packet::{ACK, Packet, RST, SCTP, SYN, TCP, UDP, sum},
-    world::{DROP, NEXT, Outcome, REDIRECT, World},
+    world::{DROP, NEXT, Outcome, REDIRECT, Run, World},
 };
 
 /// (client, frontend) in both families.
@@ -161,6 +162,72 @@ fn what_only_looks_like_a_cluster_ip_or_is_this_nodes_is_left_alone() {
         with_cluster_ip(&mut world, address.ip());
         world.node_address(&address.ip().to_string());
         assert_eq!(world.ingress(&sent).verdict, NEXT, "processes of the node may listen there");
+    }
+}
+
+/// An echo request; what `kind` says otherwise.
+fn echo(client: &str, to: &str, kind: [u8; 2]) -> Vec<u8> {
+    let [source, destination] = [client, to].map(|text| text.parse::<std::net::SocketAddr>().unwrap().ip());
+    let mut bytes = Packet::udp(client, to).build();
+    let (header, protocol) = if source.is_ipv4() { (20, 1) } else { (40, 58) };
+    bytes[14 + if header == 20 { 9 } else { 6 }] = protocol;
+    let message = bytes.split_off(14 + header);
+    let mut message = [&kind[..], &[0, 0], &message[4..]].concat();
+    let pseudo_header = match (source, destination) {
+        (std::net::IpAddr::V6(source), std::net::IpAddr::V6(destination)) => {
+            let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+            [&source.octets()[..], &destination.octets(), &length, &[0, 0, 0, 58]].concat()
+        }
+        _ => Vec::new(),
+    };
+    let checksum = !sum(&[pseudo_header, message.clone()].concat());
+    message[2..4].copy_from_slice(&checksum.to_be_bytes());
+    if header == 20 {
+        bytes[24..26].fill(0);
+        let checksum = !sum(&bytes[14..34]);
+        bytes[24..26].copy_from_slice(&checksum.to_be_bytes());
+    }
+    [bytes, message].concat()
+}
+
+/// Where a packet enters, and where this node's own leaves.
+const WAYS: [(&str, Run); 2] = [
+    (name::INGRESS_PROGRAM, Run { interface: 0, ingress_interface: 1, repeat: 0 }),
+    (name::EGRESS_PROGRAM, Run { interface: 0, ingress_interface: 0, repeat: 0 }),
+];
+
+#[test]
+fn who_pings_a_cluster_ip_is_told_that_nobody_is_there() {
+    for ((client, frontend), request) in FAMILIES.into_iter().zip([8, 128]) {
+        for (program, run) in WAYS {
+            let mut world = World::new();
+            with_ranges(&mut world);
+            let address: std::net::SocketAddr = frontend.parse().unwrap();
+            with_cluster_ip(&mut world, address.ip());
+            let sent = echo(client, frontend, [request, 0]);
+            let outcome = world.run(program, &sent, run);
+            assert_eq!(outcome.verdict, REDIRECT, "{program}");
+            let header = if request == 8 { 20 } else { 40 };
+            let kind = if request == 8 { [3, 3] } else { [1, 4] };
+            assert_eq!(outcome.bytes[14 + header..][..2], kind);
+            assert_eq!(outcome.bytes[14 + header + 8..], sent[14..14 + header + 8], "quotes the packet");
+            let nobody = frontend.replace("10]", "11]").replace(".10:", ".11:");
+            assert_eq!(world.run(program, &echo(client, &nobody, [request, 0]), run).verdict, DROP);
+            assert_eq!((world.counts()["rejected_port"], world.counts()["drop_unallocated"]), (1, 1));
+        }
+    }
+}
+
+#[test]
+fn other_icmp_messages_to_cluster_ips_and_pings_of_others_are_left_alone() {
+    for ((client, frontend), [request, other]) in FAMILIES.into_iter().zip([[8, 0], [128, 136]]) {
+        for (program, run) in WAYS {
+            let mut world = rejecting(frontend, TCP);
+            with_ranges(&mut world);
+            assert_eq!(world.run(program, &echo(client, frontend, [other, 0]), run).verdict, NEXT);
+            let elsewhere = frontend.replace("10.96", "10.97").replace("fd00:96", "fd00:97");
+            assert_eq!(world.run(program, &echo(client, &elsewhere, [request, 0]), run).verdict, NEXT);
+        }
     }
 }
 

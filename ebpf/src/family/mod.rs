@@ -49,6 +49,8 @@ pub(crate) trait Family: Copy + 'static {
     const ETHERTYPE: u16;
     /// Protocol number of the family's ICMP.
     const ICMP: u8;
+    /// Type of the ICMP messages that ask for an echo.
+    const ECHO_REQUEST: u8;
 
     /// The IP header at `network`. `None`: not a packet for us (malformed, or cut off within its headers).
     fn header(skb: Skb, network: u32) -> Option<Self::Header>;

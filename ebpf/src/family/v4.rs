@@ -124,6 +124,7 @@ impl Family for V4 {
     const VERSION: u8 = 4;
     const ETHERTYPE: u16 = 0x0800_u16.to_be();
     const ICMP: u8 = 1;
+    const ECHO_REQUEST: u8 = 8;
 
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "the hot path keeps what it reads in registers")]

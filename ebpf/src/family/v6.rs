@@ -183,6 +183,7 @@ impl Family for V6 {
     const VERSION: u8 = 6;
     const ETHERTYPE: u16 = 0x86dd_u16.to_be();
     const ICMP: u8 = 58;
+    const ECHO_REQUEST: u8 = 128;
 
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "the hot path keeps what it reads in registers")]

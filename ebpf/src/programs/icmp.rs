@@ -22,6 +22,12 @@ fn read_quoted<F: Family>(skb: Skb, work: &mut Work<F>) -> bool {
     kind.is_some_and(F::is_icmp_error) && quoted::read(skb, &work.packet, &mut work.quoted)
 }
 
+/// Whether the packet asks for an echo.
+#[inline]
+pub(super) fn is_echo_request<F: Family>(skb: Skb, packet: &Packet<F>) -> bool {
+    packet.tuple.protocol == F::ICMP && skb.load::<u8>(packet.transport) == Some(F::ECHO_REQUEST)
+}
+
 /// An ICMP message that enters.
 #[inline(never)]
 pub(super) fn ingress<F: Family>(skb: Skb, work: &mut Work<F>) -> i32 {

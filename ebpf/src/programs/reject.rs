@@ -3,6 +3,7 @@
 use aya_ebpf::bindings::tcx_action_base::{TCX_DROP, TCX_NEXT};
 use shunt_abi::address::TCP;
 
+use super::icmp;
 use crate::{
     family::Family,
     flow::{self, Hook},
@@ -19,7 +20,7 @@ pub(crate) fn reject<F: Family>(skb: Skb) -> i32 {
     let answered = match packet.tuple.protocol {
         TCP => packet::reset(skb, packet),
         // No error answers an error (RFC 1122).
-        protocol if protocol == F::ICMP => Err(Fault),
+        protocol if protocol == F::ICMP && !icmp::is_echo_request(skb, packet) => Err(Fault),
         _ => F::answer_unreachable(skb, packet),
     };
     match (answered, work.hook) {

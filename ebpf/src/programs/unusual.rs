@@ -26,6 +26,10 @@ pub(crate) fn ingress<F: Family>(skb: Skb) -> i32 {
         Position::Whole => {}
     }
     if tuple.protocol == F::ICMP {
+        if asks_cluster_ip(skb, work) {
+            work.hook = Hook::Ingress;
+            continue_in::<F>(skb, Tail::Unknown);
+        }
         return icmp::ingress(skb, work);
     }
     let roles = Roles::of::<F>(tuple.destination);
@@ -58,14 +62,18 @@ pub(crate) fn egress<F: Family>(skb: Skb) -> i32 {
         Position::First => fragment::forget_latest(work, REVERSE),
         Position::Whole => {}
     }
+    let is_from_host = skb.ingress_interface() == 0 && !F::is_loopback(tuple.source);
     if tuple.protocol == F::ICMP {
+        if is_from_host && asks_cluster_ip(skb, work) {
+            work.hook = Hook::HostEgress;
+            continue_in::<F>(skb, Tail::Unknown);
+        }
         return icmp::egress(skb, work);
     }
     if let Some(verdict) = first_reply(skb, work) {
         return verdict;
     }
-    let tuple = &work.packet.tuple;
-    if skb.ingress_interface() != 0 || F::is_loopback(tuple.source) {
+    if !is_from_host {
         return TCX_NEXT;
     }
     work.hook = Hook::HostEgress;
@@ -77,6 +85,14 @@ pub(crate) fn egress<F: Family>(skb: Skb) -> i32 {
         super::egress::to_no_frontend(skb, work);
     }
     TCX_NEXT
+}
+
+/// Whether somebody pings what may be a cluster IP, or an address that Services may get. No endpoint answers for those.
+#[inline]
+fn asks_cluster_ip<F: Family>(skb: Skb, work: &Work<F>) -> bool {
+    let destination = work.packet.tuple.destination;
+    may_be_cluster_ip::<F>(&Roles::of::<F>(destination), destination)
+        && icmp::is_echo_request(skb, &work.packet)
 }
 
 /// The first fragment of a backend's packet to a client; the verdict if it is one.
