@@ -14,8 +14,9 @@ use socket2::{Domain, Socket, Type};
 
 use shunt::kernel::probe::find_cgroup2;
 use shunt_abi::{
-    config::{COUNT_SERVICES, SOCKETS_HOST_ONLY},
-    frontend::{FrontendValue, INSIDE_REJECT, INTERNAL, RANGES},
+    address::{word, words},
+    config::{COUNT_SERVICES, PODS_BY_RANGE, Range4, Range6, SOCKETS_HOST_ONLY},
+    frontend::{FrontendValue, INSIDE_REJECT, INTERNAL, RANGES, SPLIT},
     name,
 };
 
@@ -295,6 +296,32 @@ fn sockets_are_left_alone_where_the_client_address_matters_or_the_namespace_is_n
         });
         assert!(ask(cgroup, "tcp", frontend).contains("unreachable"));
         assert!(!world.counts().contains_key("socket_connect"));
+    });
+}
+
+#[test]
+fn pods_sockets_have_the_policy_of_clients_outside_where_pods_of_the_family_are_not_known() {
+    let ten = Range4 { network: word("10.0.0.0".parse().unwrap()), mask: word("255.0.0.0".parse().unwrap()) };
+    let local = Range6 { network: words("fd00::".parse().unwrap()), mask: words("ffff::".parse().unwrap()) };
+    in_world(|world, cgroup| {
+        for (frontend, backend) in FAMILIES {
+            world.service_with(frontend, TCP, &[backend], 0, SPLIT);
+        }
+        for (pods4, pods6, known) in
+            [(ten, Range6::NONE, [true, false]), (Range4::NONE, local, [false, true])]
+        {
+            world.configure(|config| {
+                config.flags |= PODS_BY_RANGE;
+                config.host_netns_cookie = 1;
+                config.pods4[0] = pods4;
+                config.pods6[0] = pods6;
+            });
+            for ((frontend, _), is_known) in FAMILIES.into_iter().zip(known) {
+                let said = ask(cgroup, "tcp", frontend);
+                assert_eq!(said == format!("backend {frontend}"), is_known, "{said}");
+                assert_eq!(said.contains("unreachable"), !is_known, "left to the packet programs: {said}");
+            }
+        }
     });
 }
 

@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_prandom_u32, bpf_set_retval};
 use shunt_abi::{
-    config::{Config, PODS_BY_INTERFACE, PODS_BY_RANGE, SOCKETS_HOST_ONLY},
+    config::{Config, PODS_BY_INTERFACE, PODS_BY_RANGE, Range4, Range6, SOCKETS_HOST_ONLY},
     counter::Counter,
     frontend::{FrontendValue, MASQUERADE_ALL, RANGES, SOCKET_ONLY, SPLIT},
     known::Role,
@@ -51,7 +51,7 @@ fn balance<const IPV6: bool>(
     let (Some(protocol), Some(config)) = (call.protocol(), maps::config()) else { return ALLOW };
     let peer = call.peer();
     let Some(frontend) = find::<IPV6>(&peer, protocol) else { return ALLOW };
-    if !concerns(call, frontend, config) || opt_out::is_wanted(config) {
+    if !concerns(call, &peer, frontend, config) || opt_out::is_wanted(config) {
         return ALLOW;
     }
     let pool = Pool::of(frontend, Client::Host);
@@ -102,7 +102,12 @@ fn keep_apart() {
 
 /// Whether sockets of the process's network namespace are to be connected to backends of `frontend`.
 #[inline]
-fn concerns<const IPV6: bool>(call: Call<IPV6>, frontend: &FrontendValue, config: &Config) -> bool {
+fn concerns<const IPV6: bool>(
+    call: Call<IPV6>,
+    peer: &Peer,
+    frontend: &FrontendValue,
+    config: &Config,
+) -> bool {
     let flags = frontend.flags;
     let host_only = flags & SOCKET_ONLY != 0;
     let by_client = flags & (RANGES | MASQUERADE_ALL) != 0 || frontend.affinity_seconds != 0;
@@ -110,13 +115,24 @@ fn concerns<const IPV6: bool>(call: Call<IPV6>, frontend: &FrontendValue, config
         return false;
     }
     // Where nothing tells pods from others, they are outside, which the packets of theirs then are too.
-    let pods_are_outside = flags & SPLIT != 0 && config.flags & (PODS_BY_RANGE | PODS_BY_INTERFACE) == 0;
+    let pods_are_outside = flags & SPLIT != 0 && !are_pods_known::<IPV6>(peer, config);
     if !host_only && !pods_are_outside && config.flags & SOCKETS_HOST_ONLY == 0 {
         return true;
     }
     // SAFETY: the helper takes the program's own context.
     let cookie = unsafe { bpf_get_netns_cookie(call.raw().cast()) };
     cookie == config.host_netns_cookie
+}
+
+/// Whether something tells pods from others, in the peer's family.
+#[inline]
+fn are_pods_known<const IPV6: bool>(peer: &Peer, config: &Config) -> bool {
+    let ([range4, ..], [range6, ..]) = (&config.pods4, &config.pods6);
+    let is_any_range = match peer.mapped::<IPV6>() {
+        Some(_) => *range4 != Range4::NONE,
+        None => *range6 != Range6::NONE,
+    };
+    config.flags & PODS_BY_INTERFACE != 0 || config.flags & PODS_BY_RANGE != 0 && is_any_range
 }
 
 #[inline]
