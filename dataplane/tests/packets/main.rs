@@ -28,6 +28,7 @@ mod slots;
 mod sockets;
 mod speed;
 mod traffic;
+mod twice;
 mod unanswered;
 mod untouched;
 mod wire;

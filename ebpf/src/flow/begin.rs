@@ -12,7 +12,7 @@ use shunt_abi::{
 use super::{
     Decision, Hook, Work, client, conflict, decide,
     pick::{self, Picked, Pool},
-    segment, source, store,
+    segment, slots, source, store,
     work::Client,
 };
 use crate::{
@@ -69,8 +69,8 @@ fn present<F: Family>(work: &mut Work<F>) -> Option<&'static mut F::FlowValue> {
 
 /// Whether packets to a frontend must not be touched.
 #[inline]
-fn is_left_alone<F: Family>(skb: Skb, work: &Work<F>, frontend: &FrontendValue, config: &Config) -> bool {
-    if frontend.flags & SOCKET_ONLY != 0 {
+fn is_left_alone<F: Family>(skb: Skb, work: &mut Work<F>, frontend: &FrontendValue, config: &Config) -> bool {
+    if frontend.flags & SOCKET_ONLY != 0 || is_on_its_way(skb, work, config) {
         return true;
     }
     if client::is_for_other_host(skb) {
@@ -83,6 +83,23 @@ fn is_left_alone<F: Family>(skb: Skb, work: &Work<F>, frontend: &FrontendValue, 
         return true;
     }
     false
+}
+
+/// Whether the packet was translated already: its backend is a frontend as well (an address of a node with the port of a
+/// process there).
+#[inline]
+fn is_on_its_way<F: Family>(skb: Skb, work: &mut Work<F>, config: &Config) -> bool {
+    // (The note alone does not tell: a pod that forwards packets sends them where it likes.)
+    let is_translated = skb.was_translated(config.node_note()) || segment::is_midstream(&work.packet);
+    is_translated && work.may_be_present != 0 && is_to_own_backend(work)
+}
+
+/// Whether the client's port has a flow to the backend that the packet goes to.
+#[inline(never)]
+fn is_to_own_backend<F: Family>(work: &mut Work<F>) -> bool {
+    let tuple = &work.packet.tuple;
+    work.other_key = F::flow_key(tuple.source, tuple.source_port, tuple.protocol);
+    slots::from::<F>(&mut work.other_key, &tuple.destination, tuple.destination_port).is_some()
 }
 
 #[inline]

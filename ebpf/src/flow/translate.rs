@@ -68,11 +68,17 @@ pub(crate) fn special<F: Family>(skb: Skb) -> i32 {
     {
         return count::drop(Counter::DropRewrite);
     }
+    let tuple = &work.packet.tuple;
+    let stays = tuple.destination == flow.backend() && tuple.destination_port == flow.backend_port();
     F::readdress(&mut work.packet, Side::Destination, flow.backend());
     if flow.flags() & HAIRPIN != 0 {
         return hairpin(skb, &work.packet);
     }
     if flow.flags() & HOST_CLIENT != 0 {
+        // One that goes where it was going anyway is on its way.
+        if stays && flow.flags() & REMAPPED == 0 {
+            return TCX_NEXT;
+        }
         if source::replace(skb, &mut work.packet, Side::Source, &flow).is_err() {
             return count::drop(Counter::DropRewrite);
         }

@@ -66,8 +66,13 @@ fn balance<const IPV6: bool>(
         hash(call)
     };
     let Some(picked) = pool.at(hash, 0) else { return ALLOW };
+    let backend = Peer { address: picked.backend.address, port: picked.backend.port };
+    // What the socket sends to a backend that is a frontend as well would be translated once more.
+    if frontend.flags & SOCKET_ONLY == 0 && backend.is_known_as::<IPV6>(Role::Frontend, protocol) {
+        return ALLOW;
+    }
     let is_new = remember(call, &Origin { protocol, frontend: &peer, picked: &picked });
-    call.replace(&Peer { address: picked.backend.address, port: picked.backend.port });
+    call.replace(&backend);
     count::count(counter);
     if is_new {
         count::flow(frontend.service);
