@@ -29,6 +29,20 @@ impl World {
         all
     }
 
+    /// Makes all flows those of clients whose packets leave by that interface.
+    pub(crate) fn set_interface_of_flows(&mut self, interface: u32) {
+        let mut four = self.hash::<FlowKey4, FlowValue4>(name::FLOWS4);
+        let all: Vec<_> = four.iter().collect::<Result<_, _>>().unwrap();
+        for (key, value) in all {
+            four.insert(key, FlowValue4 { interface, ..value }, 0).unwrap();
+        }
+        let mut six = self.hash::<FlowKey6, FlowValue6>(name::FLOWS6);
+        let all: Vec<_> = six.iter().collect::<Result<_, _>>().unwrap();
+        for (key, value) in all {
+            six.insert(key, FlowValue6 { interface, ..value }, 0).unwrap();
+        }
+    }
+
     /// Lets so many flows of each family be established.
     pub(crate) fn limit_established(&mut self, flows: u32) {
         self.configure(|config| config.established = flows);

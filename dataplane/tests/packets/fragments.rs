@@ -4,6 +4,7 @@ use shunt_abi::{
     backend::LOCAL,
     config::COUNT_SERVICES,
     frontend::{FrontendValue, INSIDE_REJECT, INTERNAL, WHOLE_ADDRESS},
+    interface::InterfaceValue,
     name,
 };
 
@@ -269,6 +270,26 @@ fn replies_to_masqueraded_packets_are_not_taken_for_those_to_the_nodes_own() {
                 parts.reverse();
             }
             assert_eq!(pass(&mut world, name::INGRESS_PROGRAM, &parts, &masqueraded), masqueraded);
+        }
+    }
+}
+
+#[test]
+fn fragments_of_replies_to_this_node_go_where_the_first_one_goes() {
+    /// Of the loopback interface, by which what goes to the node's own address leaves.
+    const LOOPBACK: u32 = 77;
+    for (_, frontend, backend) in FAMILIES {
+        let node = if backend.starts_with('[') { "[2001:db8::2]:40000" } else { "192.0.2.2:40000" };
+        let mut world = World::new();
+        world.interface(LOOPBACK, InterfaceValue { address: [7; 6], ..InterfaceValue::default() });
+        world.service(frontend, UDP, &[backend]);
+        world.node_address(node.rsplit_once(':').unwrap().0.trim_matches(['[', ']']));
+        world.host_egress(&Packet::udp(node, frontend));
+        world.set_interface_of_flows(LOOPBACK);
+        let reply = Packet { payload: vec![0xab; 4000], ..Packet::udp(backend, node) };
+        for part in fragments(&reply, 1, 1000) {
+            let outcome = world.run(name::INGRESS_PROGRAM, &part, FORWARDED);
+            assert_eq!((outcome.verdict, &outcome.bytes[..6]), (REDIRECT, &[7; 6][..]));
         }
     }
 }

@@ -74,7 +74,7 @@ fn a_socket_whose_backend_is_a_frontend_is_left_to_the_packet_programs() {
                 world.service(
                     backend,
                     protocol,
-                    &[if backend.starts_with("[") { "[2001:db8::1]:80" } else { "192.0.2.1:80" }],
+                    &[if backend.starts_with('[') { "[2001:db8::1]:80" } else { "192.0.2.1:80" }],
                 );
                 let said = sockets::ask(cgroup, kind, frontend);
                 assert!(said.contains("unreachable"), "{kind}: {said}");
