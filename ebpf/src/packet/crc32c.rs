@@ -2,7 +2,7 @@
 //!
 //! A CRC is linear: the checksum changes by that of a packet of zeroes with the changed bits in their place. Moving
 //! bits further to the front by one bit multiplies by x modulo the polynomial, so it takes a multiplication for each
-//! bit of the number of bytes behind them, not a look at the payload.
+//! byte of the number of bytes behind them, not a look at the payload.
 
 use super::{Fault, Skb, rewrite::ensure};
 
@@ -15,23 +15,36 @@ const CHECKSUM: u32 = 8;
 /// The polynomial 1.
 const ONE: u32 = 1 << 31;
 
-/// Bits of a packet's length.
-const LENGTH_BITS: usize = 16;
+/// x^8: the highest bit stands for x^0.
+const BYTE: u32 = 1 << (31 - 8);
 
-/// x^(8 * 2^n) modulo the polynomial, for each bit n of a number of bytes.
-static POWERS: [u32; LENGTH_BITS] = powers();
+/// Values of a byte.
+const VALUES: usize = 256;
 
-const fn powers() -> [u32; LENGTH_BITS] {
-    // x^8: the highest bit stands for x^0.
-    let mut power = 1 << (31 - 8);
-    let mut all = [0; LENGTH_BITS];
-    let mut rest: &mut [u32] = &mut all;
+/// x^(8 * n) modulo the polynomial, for each number of bytes n that fits into a byte.
+static FEW: [u32; VALUES] = powers(BYTE);
+/// The same for 256 times that number.
+static MANY: [u32; VALUES] = powers(power(BYTE, VALUES));
+
+/// `base`^n for each n.
+const fn powers(base: u32) -> [u32; VALUES] {
+    let mut all = [ONE; VALUES];
+    let (mut power, mut rest): (u32, &mut [u32]) = (ONE, &mut all);
     while let [first, others @ ..] = rest {
         *first = power;
-        power = multiply(power, power);
+        power = multiply(power, base);
         rest = others;
     }
     all
+}
+
+const fn power(base: u32, exponent: usize) -> u32 {
+    let (mut power, mut left) = (ONE, exponent);
+    while left > 0 {
+        power = multiply(power, base);
+        left -= 1;
+    }
+    power
 }
 
 /// Product of two polynomials modulo CRC32c's.
@@ -58,15 +71,14 @@ pub(super) fn change(skb: Skb, header: u32, bits: u32, bytes: u32) -> Result<(),
     ensure(skb.store(header + CHECKSUM, &(checksum ^ shift(bits, bytes)), true))
 }
 
-/// What a CRC changes by when the four bytes `bits` change, with `bytes` from the first of them to the end.
+/// What a CRC changes by when the four bytes `bits` change, with `bytes` (16 bits) from the first of them to the end.
 fn shift(bits: u32, bytes: u32) -> u32 {
     // The register holds the message's bits first one lowest, and takes one step for each bit from there to the end.
-    let (mut value, mut length) = (bits, bytes);
-    for power in &POWERS {
-        // Without a branch, of which verifiers would try every combination: times 1 where the bit is not set.
-        let skip = (length & 1).wrapping_sub(1);
-        value = multiply(value, power ^ ((power ^ ONE) & skip));
-        length >>= 1;
-    }
-    value
+    let [few, many, ..] = bytes.to_le_bytes();
+    multiply(multiply(bits, of(&FEW, few)), of(&MANY, many))
+}
+
+#[inline]
+fn of(powers: &[u32; VALUES], number: u8) -> u32 {
+    powers.get(usize::from(number)).copied().unwrap_or(ONE)
 }
