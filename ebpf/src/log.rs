@@ -2,7 +2,7 @@
 
 use shunt_abi::counter::Counter;
 
-use crate::{family::Family, flow::Work};
+use crate::{family::Family, packet::Packet};
 
 /// What was counted, but for the packets of the hot path.
 #[inline(always)]
@@ -26,24 +26,24 @@ fn tell(counter: Counter) {
 /// A flow that begins.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "nothing is left of it in an object without logs")]
-pub(crate) fn begun<F: Family>(work: &Work<F>) {
+pub(crate) fn begun<F: Family>(packet: &Packet<F>, flow: &F::FlowValue) {
     #[cfg(feature = "log")]
-    tell_flow(work);
+    tell_flow(packet, flow);
     #[cfg(not(feature = "log"))]
-    let _ = work;
+    let _ = (packet, flow);
 }
 
 #[cfg(feature = "log")]
 #[inline(never)]
-fn tell_flow<F: Family>(work: &Work<F>) {
+fn tell_flow<F: Family>(packet: &Packet<F>, flow: &F::FlowValue) {
     use crate::family::FlowValue as _;
-    let port = u16::from_be(work.packet.tuple.source_port);
+    let port = u16::from_be(packet.tuple.source_port);
     aya_log_ebpf::debug!(
         (),
         "client port {}, protocol {}: service {}, backend {}",
         port,
-        work.packet.tuple.protocol,
-        work.flow.service(),
-        work.flow.id()
+        packet.tuple.protocol,
+        flow.service(),
+        flow.id()
     );
 }

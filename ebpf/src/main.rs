@@ -50,10 +50,20 @@ fn shunt_egress(ctx: TcContext) -> i32 {
 
 /// The continuations (`shunt_abi::tail`) of a family.
 macro_rules! tails {
-    ($family:ty, $consider:ident, $special:ident, $return:ident, $unknown:ident, $reject:ident, $in:ident, $out:ident, $direct:ident) => {
+    ($family:ty, $consider:ident, $decide:ident, $store:ident, $special:ident, $return:ident, $unknown:ident, $reject:ident, $in:ident, $out:ident, $direct:ident) => {
         #[classifier]
         fn $consider(ctx: TcContext) -> i32 {
             flow::consider::<$family>(Skb::new(&ctx))
+        }
+
+        #[classifier]
+        fn $decide(ctx: TcContext) -> i32 {
+            flow::decide::<$family>(Skb::new(&ctx))
+        }
+
+        #[classifier]
+        fn $store(ctx: TcContext) -> i32 {
+            flow::settle::<$family>(Skb::new(&ctx))
         }
 
         #[classifier]
@@ -96,6 +106,8 @@ macro_rules! tails {
 tails!(
     V4,
     shunt_consider4,
+    shunt_decide4,
+    shunt_store4,
     shunt_special4,
     shunt_return4,
     shunt_unknown4,
@@ -107,6 +119,8 @@ tails!(
 tails!(
     V6,
     shunt_consider6,
+    shunt_decide6,
+    shunt_store6,
     shunt_special6,
     shunt_return6,
     shunt_unknown6,

@@ -26,8 +26,13 @@ macro_rules! tails {
 }
 
 tails! {
-    /// A packet to what may be a frontend, of no established flow.
+    /// A packet to what may be a frontend, of a client's port that has no flow.
     Consider = "shunt_consider4", "shunt_consider6";
+    /// A packet to what may be a frontend, of a client's port that may have flows, or to a Service that asks for more than
+    /// a backend.
+    Decide = "shunt_decide4", "shunt_decide6";
+    /// A packet of which that was decided, and whose flow is to be stored.
+    Store = "shunt_store4", "shunt_store6";
     /// A translated packet that needs more than that.
     Special = "shunt_special4", "shunt_special6";
     /// A packet from a backend to this host, or to the backend itself.

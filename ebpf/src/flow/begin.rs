@@ -19,11 +19,11 @@ use crate::{
     count,
     family::{Family, Flow, FlowValue},
     maps,
-    packet::Skb,
+    packet::{Packet, Skb},
 };
 
-/// A packet to what may be a frontend, of no flow at all. With [`Decision::Translate`], the notes hold the flow it
-/// begins.
+/// A packet to what may be a frontend, of no flow at all. With [`Decision::Begin`], the notes hold the flow that it
+/// begins; with [`Decision::Translate`] one that it began before.
 #[inline]
 pub(super) fn begin<F: Family>(skb: Skb, work: &mut Work<F>) -> Decision {
     let tuple = work.packet.tuple;
@@ -49,7 +49,7 @@ pub(super) fn begin<F: Family>(skb: Skb, work: &mut Work<F>) -> Decision {
         let reason = if work.pool.rejects != 0 { None } else { Some(Counter::DropNoLocal) };
         return refuse(reason);
     }
-    choose_and_store(skb, work, frontend)
+    choose(skb, work, frontend, config)
 }
 
 /// Drops the packet for a reason, or rejects it for none.
@@ -103,45 +103,56 @@ fn is_to_own_backend<F: Family>(work: &mut Work<F>) -> bool {
 }
 
 #[inline]
-fn choose_and_store<F: Family>(skb: Skb, work: &mut Work<F>, frontend: &FrontendValue) -> Decision {
-    let is_sticky = frontend.affinity_seconds != 0;
-    let hash = pick::hash(&work.packet, frontend.service);
-    let last = if is_sticky { pick::by_affinity(work, frontend) } else { None };
+fn choose<F: Family>(skb: Skb, work: &mut Work<F>, frontend: &FrontendValue, config: &Config) -> Decision {
+    work.is_sticky = u8::from(frontend.affinity_seconds != 0);
+    let hash = pick::hash(&work.packet, frontend.service, config);
+    let last = if work.is_sticky != 0 { pick::by_affinity(work, frontend) } else { None };
     let Some(picked) = last.or_else(|| work.pool.at(hash, 0)) else {
         return refuse(Some(Counter::DropNoBackend));
     };
     note(skb, work, frontend, &picked);
     let is_free = work.slots.ways_back == 0 || conflict::is_free(work);
     let is_free = is_free || conflict::find_free(skb, work, frontend, &picked, hash);
-    let decision = if is_free && (work.client != Client::Host || source::settle(skb, work, hash)) {
-        store::store(work)
-    } else {
-        refuse(Some(Counter::DropConflict))
-    };
-    if is_sticky {
+    if is_free && (work.client != Client::Host || source::settle(skb, work, hash)) {
+        return Decision::Begin;
+    }
+    if work.is_sticky != 0 {
         pick::remember(work);
     }
-    decision
+    refuse(Some(Counter::DropConflict))
 }
 
 /// Notes a flow to `picked`.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "called for every new flow; the other calls are rare")]
+#[expect(clippy::inline_always, reason = "called for most flows; the other calls are rare")]
 pub(super) fn note<F: Family>(skb: Skb, work: &mut Work<F>, frontend: &FrontendValue, picked: &Picked) {
+    work.flow = flow(skb, &work.packet, work.client, frontend, picked);
+}
+
+/// A flow to `picked` that `packet` begins.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "called for every new flow")]
+pub(super) fn flow<F: Family>(
+    skb: Skb,
+    packet: &Packet<F>,
+    client: Client,
+    frontend: &FrontendValue,
+    picked: &Picked,
+) -> F::FlowValue {
+    let tuple = &packet.tuple;
     let address = F::from_words(&picked.backend.address);
-    let is_itself = work.packet.tuple.source == address;
-    work.flow = F::flow_value(&Flow {
-        frontend: work.packet.tuple.destination,
+    F::flow_value(&Flow {
+        frontend: tuple.destination,
         backend: address,
-        frontend_port: work.packet.tuple.destination_port,
+        frontend_port: tuple.destination_port,
         backend_port: picked.backend.port,
-        flags: flags(is_itself, frontend.flags, picked.backend.flags, work.client),
+        flags: flags(tuple.source == address, frontend.flags, picked.backend.flags, client),
         id: picked.id,
         generation: picked.backend.generation,
         service: frontend.service,
         last_seen: segment::now(),
         interface: skb.interface(),
-    });
+    })
 }
 
 /// How packets of the flow are treated besides being translated.

@@ -1,32 +1,45 @@
 //! Packets to what may be a frontend that do not simply follow what is in the first slot of their client's port.
 
-use shunt_abi::counter::Counter;
+use aya_ebpf::bindings::tcx_action_base::TCX_NEXT;
+use shunt_abi::{counter::Counter, tail::Tail};
 
-use super::{Decision, Work, begin, ended, half_open, segment, slots};
+use super::{Decision, Work, begin, conclude::conclude, ended, half_open, segment, slots, work};
 use crate::{
     count,
-    family::{Family, FlowKey, FlowValue},
+    family::{Family, FlowKey as _, FlowValue as _},
     packet::Skb,
+    programs,
 };
 
-/// What is to be done with the packet in hand. With [`Decision::Translate`], the notes hold its flow.
+/// A packet of a client's port that may have flows, or of a Service that asks for more than most.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "only a program's own body may continue in another")]
+pub(crate) fn decide<F: Family>(skb: Skb) -> i32 {
+    let Some(work) = work::get::<F>() else { return TCX_NEXT };
+    let tuple = &work.packet.tuple;
+    work.key = F::flow_key(tuple.source, tuple.source_port, tuple.protocol);
+    let decision = follow_or_begin(skb, work);
+    if decision == Decision::Begin || (work.is_left != 0 && decision != Decision::Translate) {
+        work.decision = decision;
+        programs::continue_in::<F>(skb, Tail::Store);
+        return TCX_NEXT;
+    }
+    conclude(skb, work, decision)
+}
+
 #[inline]
-pub(super) fn decide<F: Family>(skb: Skb, work: &mut Work<F>) -> Decision {
+fn follow_or_begin<F: Family>(skb: Skb, work: &mut Work<F>) -> Decision {
     work.slots = slots::Slots::EMPTY;
-    let mut is_left = false;
+    work.is_left = 0;
     if work.may_be_present != 0 {
         slots::survey(work);
         match meet(work) {
             Met::Nobody => {}
             Met::Followed => return Decision::Translate,
-            Met::Left => is_left = true,
+            Met::Left => work.is_left = 1,
         }
     }
-    let decision = begin::begin(skb, work);
-    if is_left && decision != Decision::Translate {
-        forget_own(work);
-    }
-    decision
+    begin::begin(skb, work)
 }
 
 /// What a packet has to do with the flow that is there.
@@ -80,13 +93,4 @@ fn holds<F: Family>(work: &mut Work<F>, present: &F::FlowValue) -> bool {
         return segment::is_current(present) && !ended::is_over(work, key, present);
     }
     segment::may_follow(&work.packet, present)
-}
-
-/// Forgets the flow that the packet left, for none.
-#[inline(never)]
-fn forget_own<F: Family>(work: &mut Work<F>) {
-    work.key.set_slot(work.slots.own);
-    work.other_key = work.key;
-    work.key = F::FlowKey::NOBODY;
-    ended::forget(work);
 }

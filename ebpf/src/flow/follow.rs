@@ -1,15 +1,15 @@
 //! Packets of flows that are known: the hot path.
 
-use aya_ebpf::bindings::tcx_action_base::{TCX_DROP, TCX_NEXT};
+use aya_ebpf::bindings::tcx_action_base::TCX_NEXT;
 use shunt_abi::{counter::Counter, tail::Tail};
 
-use super::{Decision, Hook, Work, decide, half_open, segment, slots, translate, work};
+use super::{Hook, half_open, segment, slots, translate, work};
 use crate::{
     count,
     family::{Family, FlowValue},
     maps,
-    packet::{Packet, Position, Skb, Tuple, is_beyond_checksum, rewrite_sctp_checksum},
-    programs::{self, fragment},
+    packet::{Packet, Skb, Tuple},
+    programs,
 };
 
 /// A packet to what may be a frontend.
@@ -18,7 +18,7 @@ use crate::{
 pub(crate) fn forward<F: Family>(skb: Skb, packet: &Packet<F>, hook: Hook) -> i32 {
     let tuple = &packet.tuple;
     let present = slots::get::<F>(&F::flow_key(tuple.source, tuple.source_port, tuple.protocol));
-    let may_be_present = u8::from(present.is_some());
+    let is_present = present.is_some();
     if let Some(flow) = present
         && flow.is_to(tuple.destination, tuple.destination_port)
         && segment::may_follow(packet, flow)
@@ -29,9 +29,13 @@ pub(crate) fn forward<F: Family>(skb: Skb, packet: &Packet<F>, hook: Hook) -> i3
         }
         return follow(skb, packet, flow);
     }
-    if let Some(work) = work::on(packet) {
-        work.hook = hook;
-        work.may_be_present = may_be_present;
+    let Some(work) = work::on(packet) else { return TCX_NEXT };
+    work.hook = hook;
+    if is_present {
+        work.may_be_present = 1;
+        programs::continue_in::<F>(skb, Tail::Decide);
+    } else {
+        work.may_be_present = 0;
         programs::continue_in::<F>(skb, Tail::Consider);
     }
     TCX_NEXT
@@ -51,63 +55,6 @@ fn follow<F: Family>(skb: Skb, packet: &Packet<F>, flow: &F::FlowValue) -> i32 {
         programs::continue_in::<F>(skb, Tail::Special);
     }
     TCX_NEXT
-}
-
-/// A packet that does not follow the flow in the first slot.
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "only a program's own body may continue in another")]
-pub(crate) fn consider<F: Family>(skb: Skb) -> i32 {
-    let Some(work) = work::get::<F>() else { return TCX_NEXT };
-    let tuple = &work.packet.tuple;
-    work.key = F::flow_key(tuple.source, tuple.source_port, tuple.protocol);
-    let mut decision = decide::decide(skb, work);
-    if work.packet.position == Position::First {
-        decision = note_first(skb, work, decision);
-    }
-    match decision {
-        Decision::Translate => {}
-        Decision::Leave => return TCX_NEXT,
-        Decision::Absent => {
-            match work.hook {
-                Hook::Ingress => programs::ingress::to_no_frontend(skb, work),
-                Hook::HostEgress => programs::egress::to_no_frontend(skb, work),
-            }
-            return TCX_NEXT;
-        }
-        Decision::Drop => return TCX_DROP,
-        Decision::Reject => {
-            count::count(Counter::Rejected);
-            programs::continue_in::<F>(skb, Tail::Reject);
-            return TCX_DROP;
-        }
-    }
-    // SCTP comes this way always, so this is where its checksum follows all that becomes of the ports.
-    let ports = translate::ports(&work.packet, &work.flow);
-    if rewrite_sctp_checksum(skb, &work.packet, ports).is_err()
-        || translate::to_backend(skb, &work.packet, &work.flow).is_err()
-    {
-        return count::drop(Counter::DropRewrite);
-    }
-    if !translate::needs_more(work.flow.flags()) {
-        return TCX_NEXT;
-    }
-    programs::continue_in::<F>(skb, Tail::Special);
-    TCX_NEXT
-}
-
-/// Notes what becomes of the packet that the first fragment in hand belongs to.
-#[inline(never)]
-fn note_first<F: Family>(skb: Skb, work: &mut Work<F>, mut decision: Decision) -> Decision {
-    if decision == Decision::Translate
-        && is_beyond_checksum(&work.packet, translate::ports(&work.packet, &work.flow))
-    {
-        count::count(Counter::DropFragment);
-        decision = Decision::Drop;
-    }
-    if !matches!(decision, Decision::Leave | Decision::Absent) {
-        fragment::remember(skb, work, decision == Decision::Translate);
-    }
-    decision
 }
 
 /// The flow of a client's packets with this tuple; none is noted.

@@ -5,7 +5,7 @@ use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use shunt_abi::{
     config::Config,
     counter::Counter,
-    flow::{ALIAS, ANSWERED, ESTABLISHED},
+    flow::{ALIAS, ANSWERED, ESTABLISHED, REMAPPED},
 };
 
 use super::{Work, ended, slots};
@@ -29,6 +29,47 @@ pub(super) fn enter<F: Family>(work: &mut Work<F>, config: &Config) {
     }
     *entry = work.key;
     work.flow.set_place(place + 1);
+}
+
+/// Gives `flow`, about to be stored under `key`, the next place of this CPU. Not, and nothing has happened, where it takes
+/// more than a glance at whoever was there to end it.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "called once, for every new flow")]
+pub(super) fn enter_at_once<F: Family>(
+    cursor: &mut u32,
+    key: &F::FlowKey,
+    flow: &mut F::FlowValue,
+    config: &Config,
+) -> bool {
+    let before = *cursor;
+    let place = next(cursor, config);
+    let Some(entry) = F::half_open().get_ptr_mut(place) else { return true };
+    // SAFETY: as in `enter`.
+    let entry = unsafe { &mut *entry };
+    if entry.protocol() != 0 && !evict_at_once::<F>(entry, key, place + 1) {
+        *cursor = before;
+        return false;
+    }
+    *entry = *key;
+    flow.set_place(place + 1);
+    true
+}
+
+/// Ends the flow whose key is in the ring, if it is half-open and in that place. Not where other elements have to do with
+/// it.
+#[inline(never)]
+fn evict_at_once<F: Family>(entry: &F::FlowKey, key: &F::FlowKey, place: u32) -> bool {
+    let Some(flow) = slots::get::<F>(entry) else { return true };
+    if flow.place() != place || flow.is_established() || flow.is_vacant() {
+        return true;
+    }
+    if entry.slot() != 0 || flow.has_more() || flow.flags() & (REMAPPED | ALIAS) != 0 || entry.is_port_of(key)
+    {
+        return false;
+    }
+    count::count(Counter::FlowEvicted);
+    let _absent = F::flows().remove(entry);
+    true
 }
 
 /// The index of the next place: each CPU has a part of the ring of its own.

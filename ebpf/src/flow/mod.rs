@@ -2,7 +2,9 @@
 
 mod begin;
 mod client;
+mod conclude;
 mod conflict;
+mod consider;
 mod decide;
 mod direct;
 mod ended;
@@ -18,13 +20,16 @@ mod translate;
 mod work;
 
 pub(crate) use client::{Hook, is_for_other_host};
+pub(crate) use consider::consider;
+pub(crate) use decide::decide;
 pub(crate) use direct::direct;
-pub(crate) use follow::{client, consider, forward, of_backend, of_client, reply};
+pub(crate) use follow::{client, forward, of_backend, of_client, reply};
 pub(crate) use pick::{Picked, Pool};
 pub(crate) use redirect::{answer_host, bounce, deliver_to_host, is_too_long, route};
 pub(crate) use segment::{now, stands_alone};
 pub(crate) use slots::Slots;
 pub(crate) use source::{replace as replace_client, seen};
+pub(crate) use store::settle;
 pub(crate) use translate::{needs_more, note_special, special};
 pub(crate) use work::{Client, Work, get as notes, on as note};
 
@@ -32,6 +37,8 @@ pub(crate) use work::{Client, Work, get as notes, on as note};
 /// eight functions to call each other, no more.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Decision {
+    /// Store the flow in the notes, which begins with it; translate it then.
+    Begin,
     /// Translate it; its flow was found or begun.
     Translate,
     /// Leave it as it is.

@@ -4,6 +4,7 @@ use aya_ebpf::{bindings::BPF_ANY, helpers::generated::bpf_ktime_get_ns};
 use shunt_abi::{
     affinity::AffinityValue,
     backend::{BackendValue, ELIGIBLE_INSIDE, ELIGIBLE_INTERNAL, ELIGIBLE_OUTSIDE},
+    config::Config,
     counter::Counter,
     frontend::{FrontendValue, INSIDE_REJECT, INTERNAL, OUTSIDE_REJECT, SPLIT},
 };
@@ -55,6 +56,21 @@ impl Pool {
         let place = (u64::from(hash) * u64::from(self.length)) >> 32;
         let place = u32::try_from(place).ok()?.wrapping_add(attempt);
         let place = if place < self.length { place } else { attempt % self.length.max(1) };
+        self.picked(place)
+    }
+
+    /// The backend at a place that `hash` names; `None` of an empty pool.
+    #[inline]
+    pub(crate) fn first(&self, hash: u32) -> Option<Picked> {
+        if self.length == 0 {
+            return None;
+        }
+        let place = (u64::from(hash) * u64::from(self.length)) >> 32;
+        self.picked(u32::try_from(place).ok()?)
+    }
+
+    #[inline]
+    fn picked(&self, place: u32) -> Option<Picked> {
         let id = *POOL.get(self.offset.wrapping_add(place))?;
         let backend = maps::backend(id)?;
         // Id 0 is nobody, and so is a backend without a generation.
@@ -71,8 +87,8 @@ pub(crate) struct Picked {
 
 /// The hash by which the flow of `packet` finds its place in a pool.
 #[inline]
-pub(super) fn hash<F: Family>(packet: &Packet<F>, service: u32) -> u32 {
-    F::flow_hash(&packet.tuple, service, maps::config().map_or(0, |config| config.hash_seed))
+pub(super) fn hash<F: Family>(packet: &Packet<F>, service: u32, config: &Config) -> u32 {
+    F::flow_hash(&packet.tuple, service, config.hash_seed)
 }
 
 /// The backend that the client had last, if that may be it again.

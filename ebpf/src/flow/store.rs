@@ -1,25 +1,55 @@
 //! Storing a flow that begins.
 
-use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::bindings::{BPF_NOEXIST, tcx_action_base::TCX_NEXT};
 use shunt_abi::{
     config::{Config, MASQUERADES4, MASQUERADES6},
     counter::Counter,
     flow::{ALIAS, MASQUERADED, REMAPPED, SLOTS},
 };
 
-use super::{Decision, Work, decide, ended, half_open, segment, slots, source};
+use super::{
+    Decision, Work, conclude::conclude, decide, ended, half_open, pick, segment, slots, source, work,
+};
 use crate::{
     count,
     family::{self, Family, FlowKey, FlowValue, V4},
     log, maps,
+    packet::Skb,
 };
 
 /// What the kernel says if there is an element already.
 const EXISTS: i32 = -17;
 
+/// Does with the packet in hand what was decided, after its flow was stored, if it begins one.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "only a program's own body may continue in another")]
+pub(crate) fn settle<F: Family>(skb: Skb) -> i32 {
+    let Some(work) = work::get::<F>() else { return TCX_NEXT };
+    let mut decision = work.decision;
+    if decision == Decision::Begin {
+        decision = store(work);
+        if work.is_sticky != 0 {
+            pick::remember(work);
+        }
+    }
+    if work.is_left != 0 && decision != Decision::Translate {
+        forget_own(work);
+    }
+    conclude(skb, work, decision)
+}
+
+/// Forgets the flow that the packet left, for none.
+#[inline(never)]
+fn forget_own<F: Family>(work: &mut Work<F>) {
+    work.key.set_slot(work.slots.own);
+    work.other_key = work.key;
+    work.key = F::FlowKey::NOBODY;
+    ended::forget(work);
+}
+
 /// Stores the flow in the notes in the slot that the survey found.
 #[inline]
-pub(super) fn store<F: Family>(work: &mut Work<F>) -> Decision {
+fn store<F: Family>(work: &mut Work<F>) -> Decision {
     let Some(config) = maps::config() else { return Decision::Leave };
     if work.flow.flags() & MASQUERADED != 0
         && let Some(reason) = unmasqueraded::<F>(config)
@@ -28,14 +58,14 @@ pub(super) fn store<F: Family>(work: &mut Work<F>) -> Decision {
         return Decision::Drop;
     }
     family::reach::<F>(&work.flow, work.packet.tuple.protocol);
-    let decision = if !work.slots.is_replaced() {
-        insert(work, config)
-    } else if work.slots.is_somewhere() || find_dispensable(work) {
-        replace(work, config)
-    } else {
+    let is_replaced = work.slots.is_replaced();
+    if is_replaced && !work.slots.is_somewhere() && !find_dispensable(work) {
         count::count(Counter::DropConflict);
-        Decision::Drop
-    };
+        return Decision::Drop;
+    }
+    work.key.set_slot(work.slots.taken());
+    half_open::enter(work, config);
+    let decision = if is_replaced { replace(work) } else { insert(work, config) };
     if decision == Decision::Translate && work.flow.flags() & REMAPPED != 0 {
         return store_alias(work, config);
     }
@@ -45,7 +75,7 @@ pub(super) fn store<F: Family>(work: &mut Work<F>) -> Decision {
 /// Why a flow that has to be masqueraded cannot be: the rule is not there that masquerades what is marked. (The agent, who
 /// sees what is dropped without it, installs it.)
 #[inline]
-fn unmasqueraded<F: Family>(config: &Config) -> Option<Counter> {
+pub(super) fn unmasqueraded<F: Family>(config: &Config) -> Option<Counter> {
     let (bit, reason) = if F::VERSION == V4::VERSION {
         (MASQUERADES4, Counter::DropUnmasqueraded4)
     } else {
@@ -55,11 +85,8 @@ fn unmasqueraded<F: Family>(config: &Config) -> Option<Counter> {
 }
 
 /// Stores the flow in an empty slot. (That it is empty still, storing it tells.)
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "called for every new flow; the other call is rare")]
+#[inline]
 fn insert<F: Family>(work: &mut Work<F>, config: &Config) -> Decision {
-    work.key.set_slot(work.slots.free);
-    half_open::enter(work, config);
     if work.slots.free != 0 {
         link(work);
     }
@@ -85,7 +112,7 @@ fn link<F: Family>(work: &mut Work<F>) {
 fn begun<F: Family>(work: &Work<F>) -> Decision {
     count::count(if segment::is_midstream(&work.packet) { Counter::FlowAdopted } else { Counter::FlowNew });
     count::flow(work.flow.service());
-    log::begun(work);
+    log::begun(&work.packet, &work.flow);
     Decision::Translate
 }
 
@@ -129,9 +156,7 @@ fn full() -> Decision {
 /// Stores the flow in the place of one that is over, or of nobody: nothing is allocated, and nothing removed. (Packets of
 /// the old one, which may be under way still, may be translated half like the new one.)
 #[inline(never)]
-fn replace<F: Family>(work: &mut Work<F>, config: &Config) -> Decision {
-    work.key.set_slot(work.slots.taken());
-    half_open::enter(work, config);
+fn replace<F: Family>(work: &mut Work<F>) -> Decision {
     let Some(present) = slots::get::<F>(&work.key) else {
         count::count(Counter::DropConflict);
         return Decision::Drop;

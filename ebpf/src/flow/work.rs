@@ -3,7 +3,7 @@
 //! All but the hot path works on these notes: the stack is too small for them, and verifiers, which know nothing of
 //! what is in a map, look at such code once instead of once for every kind of packet.
 
-use super::{Hook, Slots, pick::Pool};
+use super::{Decision, Hook, Slots, pick::Pool};
 use crate::{family::Family, packet::Packet};
 
 /// Who sends a packet to a frontend, as far as policies care.
@@ -18,9 +18,15 @@ pub(crate) enum Client {
     Host,
 }
 
-/// The notes.
+/// The notes. What the first packet of a flow takes comes first.
+#[repr(C)]
 pub(crate) struct Work<F: Family> {
     pub(crate) packet: Packet<F>,
+    pub(crate) hook: Hook,
+    /// 0 if the client's port is known to have no flow.
+    pub(crate) may_be_present: u8,
+    /// Half-open flows that this CPU has begun. Not of one packet: kept.
+    pub(super) cursor: u32,
     /// The packet that the one in hand, an ICMP error, quotes.
     pub(crate) quoted: Packet<F>,
     /// The packet's flow.
@@ -30,13 +36,14 @@ pub(crate) struct Work<F: Family> {
     pub(super) other_key: F::FlowKey,
     pub(super) other: F::FlowValue,
     pub(super) slots: Slots,
-    pub(crate) hook: Hook,
-    /// 0 if the client's port is known to have no flow.
-    pub(crate) may_be_present: u8,
     pub(super) client: Client,
     pub(super) pool: Pool,
-    /// Half-open flows that this CPU has begun. Not of one packet: kept.
-    pub(super) cursor: u32,
+    /// What is to be done with the packet, for the program that does it.
+    pub(super) decision: Decision,
+    /// 1: the packet left the flow of its own ports that was there.
+    pub(super) is_left: u8,
+    /// 1: the client comes back to the backend (affinity).
+    pub(super) is_sticky: u8,
 }
 
 /// This CPU's notes, with `packet` in them; `None` never happens, but the verifier wants it asked.

@@ -36,7 +36,7 @@ pub(crate) fn ingress<F: Family>(skb: Skb) -> i32 {
     if family::to_frontend(&roles, tuple) {
         work.hook = Hook::Ingress;
         work.may_be_present = 1;
-        continue_in::<F>(skb, Tail::Consider);
+        continue_in::<F>(skb, Tail::Decide);
         return TCX_NEXT;
     }
     if may_be_cluster_ip::<F>(&roles, tuple.destination) {
@@ -80,7 +80,7 @@ pub(crate) fn egress<F: Family>(skb: Skb) -> i32 {
     let roles = Roles::of::<F>(work.packet.tuple.destination);
     if family::to_frontend(&roles, &work.packet.tuple) {
         work.may_be_present = 1;
-        continue_in::<F>(skb, Tail::Consider);
+        continue_in::<F>(skb, Tail::Decide);
     } else {
         super::egress::to_no_frontend(skb, work);
     }
