@@ -167,6 +167,20 @@ pub(crate) struct First<F: Family> {
     pub(crate) interface: u32,
 }
 
+/// 0, of which the compiler does not know. (As a constant in fields side by side, it would be a call of `memset`, which goes
+/// byte by byte.)
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "one instruction")]
+#[expect(clippy::cast_possible_truncation, reason = "zero")]
+pub(crate) fn zero() -> u32 {
+    let zero: u64;
+    // SAFETY: the instruction writes one register. (It has to be one: the kernel refuses information on lines without.)
+    unsafe {
+        core::arch::asm!("{zero} = 0", zero = lateout(reg) zero, options(pure, nomem, nostack));
+    };
+    zero as u32
+}
+
 /// The last steps of a hash (MurmurHash3): every bit of the input in every bit of the result.
 #[inline]
 pub(crate) const fn mix(mut hash: u64) -> u32 {

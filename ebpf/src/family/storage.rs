@@ -26,17 +26,19 @@ macro_rules! storage {
 
         #[inline]
         fn flow_value(flow: &$crate::family::Flow<Self>) -> $flow_value {
+            let zero = $crate::family::zero();
+            let [by_client, by_backend, chain, pad] = zero.to_ne_bytes();
             $flow_value {
                 frontend: flow.frontend,
                 backend: flow.backend,
                 frontend_port: flow.frontend_port,
                 backend_port: flow.backend_port,
                 flags: flow.flags,
-                client_port: 0,
-                by_client: 0,
-                by_backend: 0,
-                chain: 0,
-                pad: 0,
+                client_port: zero as u16,
+                by_client,
+                by_backend,
+                chain,
+                pad,
                 last_seen: flow.last_seen,
                 id: flow.id,
                 generation: flow.generation,

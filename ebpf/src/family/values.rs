@@ -5,7 +5,7 @@ use shunt_abi::flow;
 /// Where the flows of a client's port are.
 pub(crate) trait FlowKey: Copy + PartialEq {
     /// Nobody's.
-    const NOBODY: Self;
+    fn nobody() -> Self;
     fn protocol(&self) -> u8;
     fn slot(&self) -> u8;
     fn set_slot(&mut self, slot: u8);
@@ -76,6 +76,11 @@ const fn fold([first, second, third, fourth]: [u32; 4]) -> u32 {
     first ^ second ^ third ^ fourth
 }
 
+#[inline]
+const fn filled(word: u32) -> [u32; 4] {
+    [word; 4]
+}
+
 /// Methods that tell what a field holds.
 macro_rules! fields {
     ($($name:ident: $type:ty),+) => {
@@ -88,9 +93,14 @@ macro_rules! fields {
 
 /// Implements what is alike in both families for their types.
 macro_rules! values {
-    ($address:ty, $none:expr, $fold:expr, $key:ty, $flow:ty, $fragment:ty) => {
+    ($address:ty, $filled:expr, $fold:expr, $key:ty, $flow:ty, $fragment:ty) => {
         impl FlowKey for $key {
-            const NOBODY: Self = Self { client: $none, client_port: 0, protocol: 0, slot: 0 };
+            #[inline]
+            fn nobody() -> Self {
+                let zero = super::zero();
+                let [.., protocol, slot] = zero.to_ne_bytes();
+                Self { client: $filled(zero), client_port: zero as u16, protocol, slot }
+            }
 
             fields! { protocol: u8, slot: u8 }
             #[inline]
@@ -213,10 +223,10 @@ macro_rules! values {
 
 values!(
     u32,
-    0,
+    core::convert::identity,
     core::convert::identity,
     flow::FlowKey4,
     flow::FlowValue4,
     shunt_abi::fragment::FragmentValue4
 );
-values!([u32; 4], [0; 4], fold, flow::FlowKey6, flow::FlowValue6, shunt_abi::fragment::FragmentValue6);
+values!([u32; 4], filled, fold, flow::FlowKey6, flow::FlowValue6, shunt_abi::fragment::FragmentValue6);

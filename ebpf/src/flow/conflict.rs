@@ -21,11 +21,7 @@ const PORTS: u32 = 16;
 /// Whether no other flow has the way back of the one in the notes.
 #[inline(never)]
 pub(super) fn is_free<F: Family>(work: &mut Work<F>) -> bool {
-    if is_surely_free(work) {
-        return true;
-    }
-    slots::survey(work);
-    work.slots.is_taken == 0
+    is_surely_free(work) || !slots::is_taken(work)
 }
 
 /// The same at a glance; sometimes not although it is.

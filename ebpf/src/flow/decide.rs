@@ -70,7 +70,7 @@ fn meet<F: Family>(work: &mut Work<F>) -> Met {
     if !present.is_established() {
         half_open::establish::<F>(present);
     }
-    work.flow = *present;
+    work::copy(present, &mut work.flow);
     Met::Followed
 }
 

@@ -43,7 +43,7 @@ fn forget_if_ended<F: Family>(work: &mut Work<F>) {
     let (key, is_recent) = (work.other_key, flow.last_seen() == segment::now());
     if segment::is_datagram(&work.packet) || !is_recent || ended::is_over(work, key, flow) {
         // The packet in hand has no flow.
-        work.key = F::FlowKey::NOBODY;
+        work.key = F::FlowKey::nobody();
         work.other_key = key;
         ended::forget(work);
     }

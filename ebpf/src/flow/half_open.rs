@@ -127,7 +127,7 @@ fn is_anybody_next<F: Family>(work: &mut Work<F>, config: &Config) -> bool {
         return false;
     }
     work.other_key = *entry;
-    *entry = F::FlowKey::NOBODY;
+    *entry = F::FlowKey::nobody();
     is_in(work, place + 1)
 }
 
@@ -174,7 +174,7 @@ fn leave<F: Family>(flow: &mut F::FlowValue) {
     }
     if let Some(entry) = F::half_open().get_ptr_mut(flow.place() - 1) {
         // SAFETY: as in `enter`.
-        unsafe { *entry = F::FlowKey::NOBODY };
+        unsafe { *entry = F::FlowKey::nobody() };
     }
     flow.set_place(0);
 }

@@ -9,7 +9,7 @@ use shunt_abi::counter::Counter;
 use super::Work;
 use crate::{
     count,
-    family::Family,
+    family::{Family, zero},
     maps::INTERFACES,
     packet::{Fault, Packet, Skb, Tuple},
 };
@@ -114,8 +114,9 @@ pub(super) fn way_out<F: Family>(skb: Skb, tuple: &Tuple<F>) -> Option<u32> {
 /// Asks the routing table as for a packet of this host's own.
 #[inline(never)]
 fn look_up<F: Family>(skb: Skb, tuple: &Tuple<F>, interface: &mut u32) -> i64 {
+    let zeroes = [u64::from(zero()); QUERY_LENGTH as usize / size_of::<u64>()];
     // SAFETY: the structure holds integers and unions of them only; all zeroes is a value of each.
-    let mut query: RouteQuery = unsafe { core::mem::zeroed() };
+    let mut query: RouteQuery = unsafe { core::mem::transmute(zeroes) };
     F::fill_route_query(&mut query, tuple);
     query.l4_protocol = tuple.protocol;
     query.ifindex = LOOPBACK;

@@ -17,15 +17,13 @@ pub(crate) struct Slots {
     pub(super) free: u8,
     /// Whether an element is there that may be replaced; 0: the slot is empty.
     pub(super) is_vacant: u8,
-    /// 1: another flow has the way back of the one in the notes.
-    pub(super) is_taken: u8,
     /// Bits of the other flows' ways back ([`FlowValue::way_back`]); 0: there is none.
     pub(super) ways_back: u64,
 }
 
 impl Slots {
     /// All slots are empty.
-    pub(super) const EMPTY: Self = Self { own: NONE, free: 0, is_vacant: 0, is_taken: 0, ways_back: 0 };
+    pub(super) const EMPTY: Self = Self { own: NONE, free: 0, is_vacant: 0, ways_back: 0 };
 
     /// Whether the flow in hand replaces what is in a slot.
     #[inline]
@@ -63,7 +61,7 @@ pub(super) fn get<F: Family>(key: &F::FlowKey) -> Option<&'static mut F::FlowVal
     Some(unsafe { &mut *flow })
 }
 
-/// Looks through the slots of the packet in hand, whose flow, if one is in the notes, is about to begin.
+/// Looks through the slots of the packet in hand.
 #[inline(never)]
 pub(super) fn survey<F: Family>(work: &mut Work<F>) {
     work.slots = Slots { free: NONE, ..Slots::EMPTY };
@@ -86,10 +84,23 @@ fn note<F: Family>(work: &mut Work<F>, slot: u8, present: &F::FlowValue) {
         work.slots.own = slot;
     } else {
         work.slots.ways_back |= present.way_back();
-        if present.is_from(work.flow.backend(), work.flow.backend_port()) {
-            work.slots.is_taken = 1;
+    }
+}
+
+/// Whether a flow of another slot than the own one has the way back of the one in the notes, which is about to begin.
+#[inline(never)]
+pub(super) fn is_taken<F: Family>(work: &mut Work<F>) -> bool {
+    for slot in 0..SLOTS {
+        work.key.set_slot(slot);
+        let Some(present) = get::<F>(&work.key) else { return false };
+        if slot != work.slots.own && present.is_from(work.flow.backend(), work.flow.backend_port()) {
+            return true;
+        }
+        if !present.has_more() {
+            return false;
         }
     }
+    false
 }
 
 /// The flow of the client's packets that go there; the key gets its slot.

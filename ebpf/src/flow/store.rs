@@ -43,7 +43,7 @@ pub(crate) fn settle<F: Family>(skb: Skb) -> i32 {
 fn forget_own<F: Family>(work: &mut Work<F>) {
     work.key.set_slot(work.slots.own);
     work.other_key = work.key;
-    work.key = F::FlowKey::NOBODY;
+    work.key = F::FlowKey::nobody();
     ended::forget(work);
 }
 
@@ -132,7 +132,7 @@ fn raced<F: Family>(work: &mut Work<F>) -> Decision {
 #[inline]
 pub(super) fn again<F: Family>(work: &mut Work<F>, present: &mut F::FlowValue) -> Decision {
     segment::touch_by_client(&work.packet, present);
-    work.flow = *present;
+    work::copy(present, &mut work.flow);
     Decision::Translate
 }
 
@@ -171,7 +171,7 @@ fn replace<F: Family>(work: &mut Work<F>) -> Decision {
     if present.has_more() {
         work.flow.note_more();
     }
-    *present = work.flow;
+    work::copy(&work.flow, present);
     begun(work)
 }
 
@@ -222,7 +222,7 @@ fn insert_alias<F: Family>(work: &mut Work<F>) -> Result<(), i32> {
     let tuple = &work.packet.tuple;
     let client = source::seen::<F>(&work.flow, tuple.source);
     work.other_key = F::flow_key(client, work.flow.client_port(), tuple.protocol);
-    work.other = work.flow;
+    work::copy(&work.flow, &mut work.other);
     work.other.make_alias(tuple.source, tuple.source_port);
     F::flows().insert(&work.other_key, &work.other, u64::from(BPF_NOEXIST))
 }

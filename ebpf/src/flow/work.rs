@@ -46,6 +46,15 @@ pub(crate) struct Work<F: Family> {
     pub(super) is_sticky: u8,
 }
 
+/// Copies what is in a map, or to there. (Of an assignment, compilers, who do not know that both are apart, make a call of
+/// `memmove`, which goes byte by byte.)
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "a few instructions")]
+pub(super) fn copy<T: Copy>(from: &T, to: &mut T) {
+    // SAFETY: nobody else has what `to` refers to, so it is not where `from` is.
+    unsafe { core::ptr::copy_nonoverlapping(from, to, 1) };
+}
+
 /// This CPU's notes, with `packet` in them; `None` never happens, but the verifier wants it asked.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "the packet is in registers")]

@@ -49,12 +49,12 @@ const fn power(base: u32, exponent: usize) -> u32 {
 
 /// Product of two polynomials modulo CRC32c's.
 const fn multiply(a: u32, b: u32) -> u32 {
-    let (mut product, mut shifted, mut bit) = (0, b, 0);
+    let (mut product, mut shifted, mut rest, mut bit) = (0_u32, b, a, 0);
     while bit < 32 {
-        if a & (1 << (31 - bit)) != 0 {
-            product ^= shifted;
-        }
-        shifted = (shifted >> 1) ^ (if shifted & 1 == 0 { 0 } else { POLYNOMIAL });
+        // Without branches, of which verifiers would try every combination.
+        product ^= shifted & 0_u32.wrapping_sub(rest >> 31);
+        shifted = (shifted >> 1) ^ (POLYNOMIAL & 0_u32.wrapping_sub(shifted & 1));
+        rest <<= 1;
         bit += 1;
     }
     product
