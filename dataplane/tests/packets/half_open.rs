@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// (client, frontend, other frontend, backend, other backend) in both families.
-const FAMILIES: [[&str; 5]; 2] = [
+pub(crate) const FAMILIES: [[&str; 5]; 2] = [
     ["10.244.1.5:40000", "10.96.0.10:80", "10.96.0.11:80", "10.244.1.7:8080", "10.244.2.7:8080"],
     ["[fd00:1::5]:40000", "[fd00:96::10]:80", "[fd00:96::11]:80", "[fd00:1::7]:8080", "[fd00:2::7]:8080"],
 ];
@@ -21,7 +21,7 @@ const FAMILIES: [[&str; 5]; 2] = [
 const PLACES: u32 = 4;
 
 /// A world of few places, and this thread on one CPU.
-fn world(capacities: &[(&'static str, u32)]) -> World {
+pub(crate) fn world(capacities: &[(&'static str, u32)]) -> World {
     let mut cpu = CpuSet::new();
     cpu.set(0).unwrap();
     sched_setaffinity(Pid::from_raw(0), &cpu).unwrap();
@@ -32,7 +32,7 @@ fn world(capacities: &[(&'static str, u32)]) -> World {
 }
 
 /// A request for a connection from one of the client's ports.
-fn request(client: &str, port: u16, frontend: &str) -> Packet {
+pub(crate) fn request(client: &str, port: u16, frontend: &str) -> Packet {
     Packet::tcp(&client.replace(":40000", &format!(":{port}")), frontend, SYN)
 }
 
@@ -44,7 +44,7 @@ fn is_answered(world: &mut World, sent: &Packet, backend: &str) -> bool {
     outcome.packet() == sent.reply()
 }
 
-fn evicted(world: &mut World) -> u64 {
+pub(crate) fn evicted(world: &mut World) -> u64 {
     world.counts().get("flow_evicted").copied().unwrap_or(0)
 }
 

@@ -9,6 +9,7 @@
     reason = "a test that is wrong about its own packet is a test that fails; figures are for whoever asks"
 )]
 
+mod beginnings;
 mod checksums;
 mod choosing;
 mod conflicts;

@@ -148,6 +148,17 @@ impl World {
         self.tails = Some(tails);
     }
 
+    /// Takes away the programs that others continue in there.
+    pub(crate) fn without(mut self, missing: &[Tail]) -> Self {
+        let tails = self.tails.as_mut().unwrap();
+        for tail in missing {
+            for version in [4, 6] {
+                tails.clear_index(&tail.index(version)).unwrap();
+            }
+        }
+        self
+    }
+
     fn program(&mut self, name: &str) -> &mut SchedClassifier {
         self.bpf.program_mut(name).unwrap().try_into().unwrap()
     }

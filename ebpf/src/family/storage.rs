@@ -26,15 +26,14 @@ macro_rules! storage {
 
         #[inline]
         fn flow_value(flow: &$crate::family::Flow<Self>) -> $flow_value {
-            let zero = $crate::family::zero();
-            let [by_client, by_backend, chain, pad] = zero.to_ne_bytes();
+            let [by_client, by_backend, chain, pad] = $crate::family::zero().to_ne_bytes();
             $flow_value {
                 frontend: flow.frontend,
                 backend: flow.backend,
                 frontend_port: flow.frontend_port,
                 backend_port: flow.backend_port,
                 flags: flow.flags,
-                client_port: zero as u16,
+                client_port: u16::from_ne_bytes([by_client, by_backend]),
                 by_client,
                 by_backend,
                 chain,

@@ -98,8 +98,9 @@ macro_rules! values {
             #[inline]
             fn nobody() -> Self {
                 let zero = super::zero();
-                let [.., protocol, slot] = zero.to_ne_bytes();
-                Self { client: $filled(zero), client_port: zero as u16, protocol, slot }
+                let [first, second, protocol, slot] = zero.to_ne_bytes();
+                let client_port = u16::from_ne_bytes([first, second]);
+                Self { client: $filled(zero), client_port, protocol, slot }
             }
 
             fields! { protocol: u8, slot: u8 }
