@@ -11,12 +11,8 @@ use shunt_abi::{
 };
 
 use super::{
-    Decision, Hook, Work, begin, client, half_open, pick,
-    pick::Pool,
-    segment,
-    slots::Slots,
-    store, translate,
-    work,
+    Decision, Hook, Work, begin, client, half_open, pick, pick::Pool, segment, slots::Slots, store,
+    translate, work,
 };
 use crate::{
     count,
