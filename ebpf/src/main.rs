@@ -39,7 +39,13 @@ use crate::{
 /// Packets that enter this host by an interface: client to frontend.
 #[classifier]
 fn shunt_ingress(ctx: TcContext) -> i32 {
-    programs::ingress::run(Skb::new(&ctx))
+    programs::ingress::run::<false>(Skb::new(&ctx))
+}
+
+/// The same, where flows are accelerated. (A program of its own: without, nothing of it is run.)
+#[classifier]
+fn shunt_ingress_accelerated(ctx: TcContext) -> i32 {
+    programs::ingress::run::<true>(Skb::new(&ctx))
 }
 
 /// Packets that leave by an interface: backend to client, and what this node itself sends to frontends.
@@ -50,7 +56,7 @@ fn shunt_egress(ctx: TcContext) -> i32 {
 
 /// The continuations (`shunt_abi::tail`) of a family.
 macro_rules! tails {
-    ($family:ty, $consider:ident, $decide:ident, $store:ident, $special:ident, $return:ident, $unknown:ident, $reject:ident, $in:ident, $out:ident, $direct:ident) => {
+    ($family:ty, $consider:ident, $decide:ident, $store:ident, $special:ident, $return:ident, $unknown:ident, $reject:ident, $in:ident, $out:ident, $direct:ident, $unusual_reply:ident) => {
         #[classifier]
         fn $consider(ctx: TcContext) -> i32 {
             flow::consider::<$family>(Skb::new(&ctx))
@@ -100,6 +106,11 @@ macro_rules! tails {
         fn $direct(ctx: TcContext) -> i32 {
             flow::direct::<$family>(Skb::new(&ctx))
         }
+
+        #[classifier]
+        fn $unusual_reply(ctx: TcContext) -> i32 {
+            programs::unusual_reply::<$family>(Skb::new(&ctx))
+        }
     };
 }
 
@@ -114,7 +125,8 @@ tails!(
     shunt_reject4,
     shunt_unusual_in4,
     shunt_unusual_out4,
-    shunt_direct4
+    shunt_direct4,
+    shunt_unusual_reply4
 );
 tails!(
     V6,
@@ -127,7 +139,8 @@ tails!(
     shunt_reject6,
     shunt_unusual_in6,
     shunt_unusual_out6,
-    shunt_direct6
+    shunt_direct6,
+    shunt_unusual_reply6
 );
 
 /// Reads the clock for the agent; attached nowhere.

@@ -15,10 +15,12 @@ pub enum Mode {
     Ebpf,
     /// BPF programs on interfaces alone.
     PerPacket,
+    /// The same, past the host's stack where that can be.
+    Accelerated,
 }
 
 impl Mode {
-    /// All of them.
+    /// All that tests are made for, but the one of which only packets' ways differ from another's.
     pub const ALL: [Self; 3] = [Self::Nftables, Self::Ebpf, Self::PerPacket];
 
     /// A name for tests.
@@ -27,6 +29,7 @@ impl Mode {
             Self::Nftables => "nftables",
             Self::Ebpf => "ebpf",
             Self::PerPacket => "per_packet",
+            Self::Accelerated => "accelerated",
         }
     }
 
@@ -34,7 +37,7 @@ impl Mode {
     pub fn setting(self) -> &'static str {
         match self {
             Self::Nftables => "nftables",
-            Self::Ebpf | Self::PerPacket => "ebpf",
+            Self::Ebpf | Self::PerPacket | Self::Accelerated => "ebpf",
         }
     }
 
@@ -48,15 +51,21 @@ impl Mode {
         let sockets = match self {
             Self::Nftables => return Ok(Vec::new()),
             Self::Ebpf => "all",
-            Self::PerPacket => "off",
+            Self::PerPacket | Self::Accelerated => "off",
         };
         let cgroup = surroundings.cgroup().context("mode ebpf is tested with a cgroup of version 2")?;
-        Ok(vec!["--cgroup-root".into(), cgroup.path().into(), "--socket-lb".into(), sockets.into()])
+        let mut arguments: Vec<OsString> =
+            vec!["--cgroup-root".into(), cgroup.path().into(), "--socket-lb".into(), sockets.into()];
+        if self == Self::Accelerated {
+            arguments.extend(["--acceleration".into(), "tc".into()]);
+        }
+        Ok(arguments)
     }
 
     /// The source that the endpoint of a connection sees.
     pub fn source(self, connection: &Connection) -> Source {
-        let mut differences = DIFFERENCES.iter().filter(|difference| difference.modes.contains(&self));
+        let own = if self == Self::Accelerated { Self::PerPacket } else { self };
+        let mut differences = DIFFERENCES.iter().filter(|difference| difference.modes.contains(&own));
         match differences.find(|difference| (difference.applies)(connection)) {
             Some(difference) => difference.source,
             None if connection.masqueraded_by_kube_proxy => Source::Masqueraded,

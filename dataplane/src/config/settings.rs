@@ -155,7 +155,7 @@ pub struct Ebpf {
     pub bpffs_root: PathBuf,
     /// Whose sockets are balanced at connect time.
     pub socket_lb: SocketLb,
-    /// How packets for backends on other nodes leave.
+    /// How packets between clients and backends on this node go.
     pub acceleration: Acceleration,
     /// How packet programs get onto interfaces.
     pub attaching: Attaching,
@@ -174,13 +174,13 @@ pub enum SocketLb {
     Off,
 }
 
-/// How packets for backends on other nodes leave.
+/// How packets between clients and backends behind interfaces of this node go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Acceleration {
     /// Through the network stack.
     Off,
-    /// Straight from the tc program.
+    /// Past it, from one interface to the other, by tc programs.
     Tc,
-    /// Straight from the XDP program.
+    /// As with `Tc`: no XDP programs are there.
     Xdp,
 }

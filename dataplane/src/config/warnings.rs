@@ -150,14 +150,15 @@ fn inert_warning(setting: &Inert, document: &KubeProxyConfiguration, flag_given:
     }
 }
 
-/// Acceleration that was asked for: nothing else may be lost by asking, so it is no error.
+/// Acceleration that cannot be had as it was asked for: nothing else may be lost by asking, so it is no error.
 pub(super) fn acceleration(mode: Mode, ebpf: &Ebpf) -> Option<String> {
-    let why = match (ebpf.acceleration, mode) {
-        (Acceleration::Off, _) => return None,
-        (_, Mode::Nftables) => "it is for mode ebpf",
-        _ => "this build has all packets for other nodes go through the network stack",
-    };
-    Some(format!("acceleration has no effect: {why}"))
+    match (ebpf.acceleration, mode) {
+        (Acceleration::Off, _) | (Acceleration::Tc, Mode::Auto | Mode::Ebpf) => None,
+        (_, Mode::Nftables) => Some("acceleration has no effect: it is for mode ebpf".to_owned()),
+        (Acceleration::Xdp, _) => {
+            Some("acceleration: xdp is taken as tc: this build has no XDP programs".to_owned())
+        }
+    }
 }
 
 fn mode_warnings(document: &KubeProxyConfiguration, counts: &dyn Fn(&str) -> bool) -> Vec<String> {

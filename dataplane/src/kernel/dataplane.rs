@@ -50,6 +50,11 @@ pub trait Dataplane: Send + fmt::Debug {
         Vec::new()
     }
 
+    /// What is done that is not always done, because settings ask for it: a sentence each, for the status.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// What was counted in the kernel, for metrics; called when somebody looks. Nothing where the kernel counts nothing.
     fn observations(&self) -> Observations {
         Observations::default()

@@ -145,6 +145,7 @@ impl Answers<'_> {
 
     fn mode(&self) -> Value {
         let Running { configured, dataplane, reason, notes } = self.running;
+        let notes: Vec<_> = notes.iter().cloned().chain(self.engine.remarks()).collect();
         json!({"configured": configured, "running": dataplane, "reason": reason, "notes": notes,
                "degraded": self.engine.shortcomings()})
     }

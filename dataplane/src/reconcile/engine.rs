@@ -209,6 +209,11 @@ impl Engine {
         self.dataplane.programmed()
     }
 
+    /// What is done that is not always done, because settings ask for it.
+    pub fn remarks(&self) -> Vec<String> {
+        self.dataplane.remarks()
+    }
+
     /// What does not work, and what is done instead.
     pub fn shortcomings(&self) -> Vec<String> {
         self.dataplane.shortcomings()

@@ -8,7 +8,7 @@ use anyhow::Context;
 use tokio::sync::Notify;
 
 use super::choice::{Choice, choose};
-use crate::config::{Mode, NodePortAddresses, Settings, SocketLb};
+use crate::config::{Acceleration, Mode, NodePortAddresses, Settings, SocketLb};
 use crate::domain::{IpFamily, LocalDetector, Node};
 use crate::kernel::ebpf::{self, Ebpf};
 use crate::kernel::nftables::{self, Monitor, Nftables};
@@ -163,6 +163,7 @@ fn ebpf_settings(settings: &Settings, detectors: &PerFamily<LocalDetector>) -> e
         masquerade_mark: settings.masquerade_mark(),
         masquerade_all: settings.masquerade_all,
         loopback_node_ports: settings.localhost_node_ports.ipv4 || settings.localhost_node_ports.ipv6,
+        accelerate: settings.ebpf.acceleration != Acceleration::Off,
         sizes: sizes(settings),
         tcp_idle_seconds: tcp_idle(settings),
     }

@@ -104,6 +104,7 @@ pub(crate) fn settings(bpffs: &Path) -> Settings {
         masquerade_mark: 0x4000,
         masquerade_all: false,
         loopback_node_ports: false,
+        accelerate: false,
         sizes: sizes(),
         tcp_idle_seconds: 3600,
     }

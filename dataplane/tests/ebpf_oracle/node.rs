@@ -73,6 +73,7 @@ impl Node {
             masquerade_mark: MARK,
             masquerade_all: false,
             loopback_node_ports: false,
+            accelerate: false,
             sizes: Sizes::of_this_node(&few, false),
             tcp_idle_seconds: 3600,
         };

@@ -72,5 +72,6 @@ fn narrow_value(value: &FlowValue6) -> FlowValue4 {
         interface: value.interface,
         place: value.place,
         client: value.client[3],
+        backend_interface: value.backend_interface,
     }
 }

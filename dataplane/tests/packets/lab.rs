@@ -12,7 +12,8 @@ use std::{
 
 use nix::sched::{CloneFlags, setns, unshare};
 use shunt_abi::{
-    interface::{BRIDGE_PORT, InterfaceValue},
+    config::ACCELERATE,
+    interface::{ACCELERATES, BEGINS, BRIDGE_PORT, HANDS_OVER, InterfaceValue},
     name,
 };
 
@@ -152,17 +153,33 @@ fn run(command: &str) {
 
 /// Builds the lab in a thread of its own and runs `body` in it.
 pub(crate) fn in_lab(body: impl FnOnce(&mut Lab) + Send) {
+    in_lab_with(Acceleration::Off, body);
+}
+
+/// How packets between interfaces of the node go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Acceleration {
+    /// Through its stack.
+    Off,
+    /// Past it, to the neighbour.
+    ToNeighbours,
+    /// Past it, into pods.
+    IntoPods,
+}
+
+/// The same, and whether flows are accelerated.
+pub(crate) fn in_lab_with(acceleration: Acceleration, body: impl FnOnce(&mut Lab) + Send) {
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).expect("needs root");
-            body(&mut Lab::new());
+            body(&mut Lab::new(acceleration));
         });
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
 }
 
 impl Lab {
-    fn new() -> Self {
+    fn new(acceleration: Acceleration) -> Self {
         let prefix = format!("shpk{}x{}", std::process::id(), nix::unistd::gettid());
         let namespaces = Namespaces(prefix.clone());
         for role in ["a", "b", "out", "far"] {
@@ -176,7 +193,7 @@ impl Lab {
         assert!(nft.wait().unwrap().success());
         let own = File::open("/proc/thread-self/ns/net").unwrap();
         let mut lab = Self { world: World::new(), namespaces, own };
-        lab.attach();
+        lab.attach(acceleration);
         for place in [Place::Node, Place::Pod, Place::OtherPod, Place::Outsider, Place::Remote] {
             lab.within(place, || serve(place));
         }
@@ -193,16 +210,42 @@ impl Lab {
         lab
     }
 
-    fn attach(&mut self) {
+    fn attach(&mut self, acceleration: Acceleration) {
         let bridge = hardware_address("cni0");
+        let bridge_index = nix::net::if_::if_nametoindex("cni0").unwrap();
+        let (mut here, mut into_pods) = (0, 0);
+        let mut ingress = name::INGRESS_PROGRAM;
+        if acceleration != Acceleration::Off {
+            self.world.configure(|config| config.flags |= ACCELERATE);
+            here = ACCELERATES | BEGINS;
+            into_pods = if acceleration == Acceleration::IntoPods { HANDS_OVER } else { 0 };
+            ingress = name::ACCELERATED_INGRESS_PROGRAM;
+            let value = InterfaceValue {
+                flags: here,
+                address: bridge,
+                upper: bridge_index,
+                ..InterfaceValue::default()
+            };
+            self.world.interface(bridge_index, value);
+        }
         for interface in ["lo", "pod5", "pod6", "up0", "up1"] {
-            self.world.attach(name::INGRESS_PROGRAM, interface, true);
+            self.world.attach(ingress, interface, true);
             self.world.attach(name::EGRESS_PROGRAM, interface, false);
             let index = nix::net::if_::if_nametoindex(interface).unwrap();
             let value = if interface.starts_with("pod") {
-                InterfaceValue { flags: BRIDGE_PORT, address: bridge, ..InterfaceValue::default() }
+                InterfaceValue {
+                    flags: BRIDGE_PORT | here | into_pods,
+                    address: bridge,
+                    upper: bridge_index,
+                    ..InterfaceValue::default()
+                }
             } else {
-                InterfaceValue { flags: 0, address: hardware_address(interface), ..InterfaceValue::default() }
+                InterfaceValue {
+                    flags: if interface == "lo" { 0 } else { here },
+                    address: hardware_address(interface),
+                    upper: index,
+                    ..InterfaceValue::default()
+                }
             };
             self.world.interface(index, value);
         }
@@ -262,7 +305,7 @@ impl Lab {
     }
 }
 
-fn hardware_address(interface: &str) -> [u8; 6] {
+pub(crate) fn hardware_address(interface: &str) -> [u8; 6] {
     // sysfs is that of another namespace.
     let output = Command::new("ip").args(["-o", "link", "show", interface]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();

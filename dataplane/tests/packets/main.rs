@@ -9,6 +9,7 @@
     reason = "a test that is wrong about its own packet is a test that fails; figures are for whoever asks"
 )]
 
+mod accelerated;
 mod beginnings;
 mod checksums;
 mod choosing;
@@ -25,6 +26,7 @@ mod malformed;
 mod packet;
 mod policies;
 mod readdressed;
+mod shortcuts;
 mod slots;
 mod sockets;
 mod speed;

@@ -113,8 +113,13 @@ impl World {
             services: 0,
             tails: None,
         };
-        let programs =
-            [name::INGRESS_PROGRAM, name::EGRESS_PROGRAM, name::CLOCK_PROGRAM, name::EMPTY_PROGRAM];
+        let programs = [
+            name::INGRESS_PROGRAM,
+            name::ACCELERATED_INGRESS_PROGRAM,
+            name::EGRESS_PROGRAM,
+            name::CLOCK_PROGRAM,
+            name::EMPTY_PROGRAM,
+        ];
         for name in programs {
             world.program(name).load().unwrap_or_else(|error| panic!("{name}: {error:#?}"));
         }

@@ -130,6 +130,10 @@ pub const ADOPT_MIDSTREAM: u32 = 1 << 2;
 pub const SOCKETS_HOST_ONLY: u32 = 1 << 3;
 /// Packets, bytes and new flows of each Service port are counted.
 pub const COUNT_SERVICES: u32 = 1 << 4;
+/// New flows between interfaces of this node may leave the host's stack out ([`crate::flow::ACCELERATED`]).
+pub const ACCELERATE: u32 = 1 << 5;
+/// Flows may have [`crate::flow::ACCELERATED`]. For agents.
+pub const HAS_ACCELERATED: u32 = 1 << 6;
 /// The masquerade rule of IPv4 is there. Without the bit, new flows that need it are dropped.
 pub const MASQUERADES4: u32 = 1 << 30;
 /// The same, IPv6.

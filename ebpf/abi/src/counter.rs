@@ -66,6 +66,8 @@ counters! {
     Hairpin = "hairpin", false;
     /// A packet of a client on this node was sent on to its backend.
     HostRedirect = "host_redirect", false;
+    /// A packet was sent on to its receiver past the host's stack.
+    Accelerated = "accelerated", false;
     /// The backend of a client was chosen by affinity.
     AffinityHit = "affinity_hit", false;
     /// An ICMP error was translated.

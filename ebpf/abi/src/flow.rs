@@ -72,7 +72,7 @@ pub struct FlowValue4 {
     pub frontend_port: u16,
     /// The port of the backend, network order.
     pub backend_port: u16,
-    /// Bits [`MASQUERADED`] to [`ALIAS`], which stay as they are.
+    /// Bits [`MASQUERADED`] to [`ALIAS`], which stay as they are, and [`ACCELERATED`].
     pub flags: u16,
     /// [`REMAPPED`]: the port that the backend sees; with [`ALIAS`] the client's own. Network order; else 0.
     pub client_port: u16,
@@ -93,18 +93,21 @@ pub struct FlowValue4 {
     pub generation: u32,
     /// The Service port.
     pub service: u32,
-    /// [`HOST_CLIENT`]: interface by which the client's packets would have left.
+    /// Interface by which the client's packets come; [`HOST_CLIENT`]: by which they would have left.
     pub interface: u32,
     /// Place in the ring, its index and one; 0: none. (Who is in that place now may be another.)
     pub place: u32,
     /// [`REMAPPED`]: the address that the backend sees; with [`ALIAS`] the client's own. Network order; 0: they are the same.
     pub client: u32,
+    /// [`ACCELERATED`]: interface by which packets of the backend come; a bridge until one came, then its port. 0: it is not
+    /// decided yet, and so with an alias.
+    pub backend_interface: u32,
 }
 
-assert_layout!(FlowValue4, size 48,
+assert_layout!(FlowValue4, size 52,
     frontend @ 0, backend @ 4, frontend_port @ 8, backend_port @ 10, flags @ 12, client_port @ 14, by_client @ 16,
     by_backend @ 17, chain @ 18, pad @ 19, last_seen @ 20, id @ 24, generation @ 28, service @ 32, interface @ 36,
-    place @ 40, client @ 44,
+    place @ 40, client @ 44, backend_interface @ 48,
 );
 
 /// An IPv6 flow.
@@ -145,12 +148,14 @@ pub struct FlowValue6 {
     pub place: u32,
     /// As of [`FlowValue4`].
     pub client: Words,
+    /// As of [`FlowValue4`].
+    pub backend_interface: u32,
 }
 
-assert_layout!(FlowValue6, size 84,
+assert_layout!(FlowValue6, size 88,
     frontend @ 0, backend @ 16, frontend_port @ 32, backend_port @ 34, flags @ 36, client_port @ 38, by_client @ 40,
     by_backend @ 41, chain @ 42, pad @ 43, last_seen @ 44, id @ 48, generation @ 52, service @ 56, interface @ 60,
-    place @ 64, client @ 68,
+    place @ 64, client @ 68, backend_interface @ 84,
 );
 
 /// Of the flags: packets to the backend carry the masquerade mark.
@@ -166,6 +171,9 @@ pub const HOST_BACKEND: u16 = 1 << 6;
 pub const REMAPPED: u16 = 1 << 7;
 /// The element translates replies of a flow whose first element is elsewhere. With [`REMAPPED`] always.
 pub const ALIAS: u16 = 1 << 8;
+/// Packets of both sides leave the host's stack out. Of the flags, the only one that changes: it goes when the first packet finds
+/// that they cannot, or a fragment comes.
+pub const ACCELERATED: u16 = 1 << 10;
 
 /// Of one direction: a FIN (SCTP: SHUTDOWN) was seen. Closed when both directions have it.
 pub const FINISHED: u8 = 1 << 0;
@@ -282,6 +290,7 @@ mod tests {
         interface: 0,
         place: 0,
         client: 0,
+        backend_interface: 0,
     };
 
     #[test]

@@ -21,9 +21,11 @@ pub struct InterfaceValue {
     pub source4: u32,
     /// The same, IPv6.
     pub source6: Words,
+    /// Index of the interface that the host's stack knows its packets by: itself, or the bridge that it is a port of.
+    pub upper: u32,
 }
 
-assert_layout!(InterfaceValue, size 32, flags @ 0, address @ 4, pad @ 10, source4 @ 12, source6 @ 16);
+assert_layout!(InterfaceValue, size 36, flags @ 0, address @ 4, pad @ 10, source4 @ 12, source6 @ 16, upper @ 32);
 
 /// What enters here comes from a local pod ([`crate::config::PODS_BY_INTERFACE`]).
 pub const POD: u32 = 1 << 0;
@@ -33,3 +35,10 @@ pub const BRIDGE_PORT: u32 = 1 << 1;
 pub const NO_LINK_HEADER: u32 = 1 << 2;
 /// A tunnel: who is at its other end knows the way back to its own addresses alone.
 pub const TUNNEL: u32 = 1 << 3;
+/// Packets of accelerated flows may leave here. (Bridges, which have no programs, are in the map for this bit.)
+pub const ACCELERATES: u32 = 1 << 4;
+/// Flows from and to here may begin accelerated: nobody else's program waits for what enters here, behind ours, and no route of
+/// IPv4 that leads here has an MTU of its own.
+pub const BEGINS: u32 = 1 << 5;
+/// The other end is in another network namespace, and nobody on the way there asks to see packets: they may be handed over to it.
+pub const HANDS_OVER: u32 = 1 << 6;

@@ -3,6 +3,8 @@
 
 /// tc ingress of every host-side interface.
 pub const INGRESS_PROGRAM: &str = "shunt_ingress";
+/// The same, if flows are accelerated.
+pub const ACCELERATED_INGRESS_PROGRAM: &str = "shunt_ingress_accelerated";
 /// tc egress of every host-side interface.
 pub const EGRESS_PROGRAM: &str = "shunt_egress";
 /// Run by the agent alone (`BPF_PROG_TEST_RUN`), to read the clock.

@@ -47,6 +47,8 @@ tails! {
     UnusualEgress = "shunt_unusual_out4", "shunt_unusual_out6";
     /// A packet that begins a connection to a backend itself.
     Direct = "shunt_direct4", "shunt_direct6";
+    /// A fragment or ICMP message that enters from a backend; of accelerated flows only.
+    UnusualReply = "shunt_unusual_reply4", "shunt_unusual_reply6";
 }
 
 /// Elements of the array.

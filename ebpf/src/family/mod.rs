@@ -47,6 +47,8 @@ pub(crate) trait Family: Copy + 'static {
     const INDEX: u32 = if Self::VERSION == 4 { 0 } else { 1 };
     /// EtherType, network order.
     const ETHERTYPE: u16;
+    /// Bytes of a header with nothing between it and the next.
+    const HEADER: u32;
     /// Protocol number of the family's ICMP.
     const ICMP: u8;
     /// Type of the ICMP messages that ask for an echo.
@@ -123,6 +125,12 @@ pub(crate) trait Family: Copy + 'static {
     fn is_loopback(address: Self::Address) -> bool;
     /// The address that this node's own packets get which leave by an interface; `None` if it has none.
     fn source(interface: &InterfaceValue) -> Option<Self::Address>;
+    /// Routers that the packet may pass, and one.
+    fn hops(skb: Skb, network: u32) -> Option<u8>;
+    /// Does as a router to what counts them, which is not 0.
+    fn spend_hop(skb: Skb, network: u32) -> Result<(), Fault>;
+    /// Writes what else of the header routes may depend on into a question to the routing table.
+    fn fill_route_hints(query: &mut aya_ebpf::bindings::bpf_fib_lookup, skb: Skb, network: u32);
     /// Writes addresses into a question to the routing table.
     fn fill_route_query(query: &mut aya_ebpf::bindings::bpf_fib_lookup, tuple: &Tuple<Self>);
 

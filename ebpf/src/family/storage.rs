@@ -45,6 +45,7 @@ macro_rules! storage {
                 interface: flow.interface,
                 place: 0,
                 client: Default::default(),
+                backend_interface: 0,
             }
         }
 

@@ -44,6 +44,10 @@ pub(crate) struct Header {
 
 const HEADER: u32 = 20;
 const FRAGMENT: u32 = 6;
+/// Of the hops that are left.
+const HOPS: u32 = 8;
+/// One of them, in a word of the checksum.
+const HOP: u16 = 0x0100_u16.to_be();
 /// Of the header checksum; both addresses follow.
 const CHECKSUM: u32 = 10;
 const ADDRESSES: u32 = 12;
@@ -123,6 +127,7 @@ impl Family for V4 {
 
     const VERSION: u8 = 4;
     const ETHERTYPE: u16 = 0x0800_u16.to_be();
+    const HEADER: u32 = HEADER;
     const ICMP: u8 = 1;
     const ECHO_REQUEST: u8 = 8;
 
@@ -335,6 +340,27 @@ impl Family for V4 {
     }
 
     #[inline]
+    fn hops(skb: Skb, network: u32) -> Option<u8> {
+        let [hops, _]: [u8; 2] = skb.header(network + HOPS)?;
+        Some(hops)
+    }
+
+    #[inline]
+    fn spend_hop(skb: Skb, network: u32) -> Result<(), Fault> {
+        let mut bytes: HopsAndChecksum = skb.header(network + HOPS).ok_or(Fault)?;
+        bytes.hops = bytes.hops.wrapping_sub(1);
+        bytes.checksum = replace(bytes.checksum, difference(&[u32::from(HOP)], &[0]));
+        if skb.store(network + HOPS, &bytes, false) { Ok(()) } else { Err(Fault) }
+    }
+
+    #[inline]
+    fn fill_route_hints(query: &mut bpf_fib_lookup, skb: Skb, network: u32) {
+        if let Some([_, service]) = skb.header::<[u8; 2]>(network) {
+            query.__bindgen_anon_2.tos = service;
+        }
+    }
+
+    #[inline]
     fn fill_route_query(query: &mut bpf_fib_lookup, tuple: &Tuple<Self>) {
         query.family = AF_INET;
         query.__bindgen_anon_3.ipv4_src = tuple.source;
@@ -349,6 +375,15 @@ struct Rewritten {
     checksum: u16,
     addresses: [u32; 2],
     ports: [u16; 2],
+}
+
+/// Hops, protocol and checksum lie side by side, too.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct HopsAndChecksum {
+    hops: u8,
+    protocol: u8,
+    checksum: u16,
 }
 
 /// The header checksum and both addresses lie side by side: one write.

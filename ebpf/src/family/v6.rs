@@ -39,6 +39,8 @@ pub(crate) struct Header {
 }
 
 const HEADER: u32 = 40;
+/// Of the next header's kind; the hops that are left follow.
+const NEXT_AND_HOPS: u32 = 6;
 const SOURCE: u32 = 8;
 const DESTINATION: u32 = 24;
 /// The fixed header and the fixed part of TCP's.
@@ -46,6 +48,8 @@ const REACH: u32 = 60;
 /// Bytes brought within reach when extension headers follow.
 const REACH_EXTENSIONS: u32 = 256;
 const AF_INET6: u8 = 10;
+/// Of a header's first word: class and flow label.
+const FLOW_INFORMATION: u32 = 0x0fff_ffff_u32.to_be();
 
 /// Extension headers that are passed over, at most.
 const EXTENSIONS: u32 = 8;
@@ -182,6 +186,7 @@ impl Family for V6 {
 
     const VERSION: u8 = 6;
     const ETHERTYPE: u16 = 0x86dd_u16.to_be();
+    const HEADER: u32 = HEADER;
     const ICMP: u8 = 58;
     const ECHO_REQUEST: u8 = 128;
 
@@ -373,6 +378,27 @@ impl Family for V6 {
     #[inline]
     fn source(interface: &InterfaceValue) -> Option<[u32; 4]> {
         (interface.source6 != [0; 4]).then_some(interface.source6)
+    }
+
+    #[inline]
+    fn hops(skb: Skb, network: u32) -> Option<u8> {
+        let [_, hops]: [u8; 2] = skb.header(network + NEXT_AND_HOPS)?;
+        Some(hops)
+    }
+
+    #[inline]
+    fn spend_hop(skb: Skb, network: u32) -> Result<(), Fault> {
+        let [next, hops]: [u8; 2] = skb.header(network + NEXT_AND_HOPS).ok_or(Fault)?;
+        // No header checksum makes up for it.
+        let done = skb.store(network + NEXT_AND_HOPS, &[next, hops.wrapping_sub(1)], true);
+        if done { Ok(()) } else { Err(Fault) }
+    }
+
+    #[inline]
+    fn fill_route_hints(query: &mut bpf_fib_lookup, skb: Skb, network: u32) {
+        if let Some(first) = skb.header::<u32>(network) {
+            query.__bindgen_anon_2.flowinfo = first & FLOW_INFORMATION;
+        }
     }
 
     #[inline]

@@ -33,6 +33,7 @@ pub(crate) trait FlowValue<A> {
     fn client(&self) -> A;
     /// Whether the backend sees another address than the client's own.
     fn is_readdressed(&self) -> bool;
+    fn backend_interface(&self) -> u32;
     fn is_to(&self, address: A, port: u16) -> bool;
     fn is_from(&self, address: A, port: u16) -> bool;
     /// One bit of 64, the same for all flows of one backend.
@@ -53,6 +54,10 @@ pub(crate) trait FlowValue<A> {
     /// Makes the element nobody's.
     fn vacate(&mut self);
     fn set_place(&mut self, place: u32);
+    /// Notes by which interface the packets of an accelerated flow's backend come.
+    fn set_backend_interface(&mut self, interface: u32);
+    /// Has the flow's packets take the way through the host's stack from now on.
+    fn slow_down(&mut self);
     /// Gives the backend another client port to see, network order.
     fn remap(&mut self, port: u16);
     /// Gives the backend another client address to see.
@@ -121,7 +126,7 @@ macro_rules! values {
                 frontend: $address, backend: $address, frontend_port: u16, backend_port: u16,
                 flags: u16, client_port: u16, by_client: u8, by_backend: u8,
                 id: u32, generation: u32, service: u32, last_seen: u32, interface: u32, place: u32,
-                client: $address
+                client: $address, backend_interface: u32
             }
             #[inline]
             fn is_to(&self, address: $address, port: u16) -> bool {
@@ -192,6 +197,14 @@ macro_rules! values {
             #[inline]
             fn set_place(&mut self, place: u32) {
                 self.place = place;
+            }
+            #[inline]
+            fn set_backend_interface(&mut self, interface: u32) {
+                self.backend_interface = interface;
+            }
+            #[inline]
+            fn slow_down(&mut self) {
+                self.flags &= !flow::ACCELERATED;
             }
             #[inline]
             fn remap(&mut self, port: u16) {

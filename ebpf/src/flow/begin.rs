@@ -10,7 +10,7 @@ use shunt_abi::{
 };
 
 use super::{
-    Decision, Hook, Work, client, conflict, decide,
+    Decision, Hook, Work, accelerate, client, conflict, decide,
     pick::{self, Picked, Pool},
     segment, slots, source, store,
     work::Client,
@@ -172,5 +172,5 @@ fn flags(is_itself: bool, frontend: u32, backend: u16, client: Client) -> u16 {
     if is_itself && !(masquerade && away) {
         return HAIRPIN;
     }
-    host_backend | if masquerade { MASQUERADED } else { 0 }
+    accelerate::offer(host_backend | if masquerade { MASQUERADED } else { 0 }, backend)
 }

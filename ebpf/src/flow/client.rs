@@ -50,8 +50,9 @@ pub(crate) fn is_for_other_host(skb: Skb) -> bool {
     skb.packet_type() == OTHER_HOST && !is_for_bridge(skb)
 }
 
+/// Whether the frame is addressed to the bridge that it came to by a port.
 #[inline]
-fn is_for_bridge(skb: Skb) -> bool {
+pub(super) fn is_for_bridge(skb: Skb) -> bool {
     interface(skb).is_some_and(|interface| {
         interface.flags & BRIDGE_PORT != 0 && skb.header::<[u8; 6]>(0) == Some(interface.address)
     })

@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::tcx_action_base::TCX_NEXT;
 use shunt_abi::{counter::Counter, tail::Tail};
 
-use super::{Hook, half_open, segment, slots, translate, work};
+use super::{Hook, accelerate, half_open, segment, slots, translate, work};
 use crate::{
     count,
     family::{Family, FlowValue},
@@ -12,10 +12,10 @@ use crate::{
     programs,
 };
 
-/// A packet to what may be a frontend.
+/// A packet to what may be a frontend. With `ACCELERATED`, those of accelerated flows go on here at once.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "the hot path")]
-pub(crate) fn forward<F: Family>(skb: Skb, packet: &Packet<F>, hook: Hook) -> i32 {
+pub(crate) fn forward<F: Family, const ACCELERATED: bool>(skb: Skb, packet: &Packet<F>, hook: Hook) -> i32 {
     let tuple = &packet.tuple;
     let present = slots::get::<F>(&F::flow_key(tuple.source, tuple.source_port, tuple.protocol));
     let is_present = present.is_some();
@@ -27,7 +27,7 @@ pub(crate) fn forward<F: Family>(skb: Skb, packet: &Packet<F>, hook: Hook) -> i3
         if !flow.is_established() {
             half_open::establish::<F>(flow);
         }
-        return follow(skb, packet, flow);
+        return follow::<F, ACCELERATED>(skb, packet, flow);
     }
     let Some(work) = work::on(packet) else { return TCX_NEXT };
     work.hook = hook;
@@ -43,12 +43,15 @@ pub(crate) fn forward<F: Family>(skb: Skb, packet: &Packet<F>, hook: Hook) -> i3
 
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "the hot path")]
-fn follow<F: Family>(skb: Skb, packet: &Packet<F>, flow: &F::FlowValue) -> i32 {
+fn follow<F: Family, const ACCELERATED: bool>(skb: Skb, packet: &Packet<F>, flow: &F::FlowValue) -> i32 {
     if translate::to_backend(skb, packet, flow).is_err() {
         return count::drop(Counter::DropRewrite);
     }
     if !translate::needs_more(flow.flags()) {
         return TCX_NEXT;
+    }
+    if ACCELERATED && accelerate::is_decided(flow) {
+        return accelerate::follow(skb, packet, flow);
     }
     if let Some(work) = work::on(packet) {
         work.flow = *flow;

@@ -1,5 +1,6 @@
 //! Flows: from the first packet's choice of a backend to the translation of every later one.
 
+mod accelerate;
 mod begin;
 mod client;
 mod conclude;
@@ -17,8 +18,10 @@ mod slots;
 mod source;
 mod store;
 mod translate;
+mod way;
 mod work;
 
+pub(crate) use accelerate::{note_reply, of_backend as accelerated};
 pub(crate) use client::{Hook, is_for_other_host};
 pub(crate) use consider::consider;
 pub(crate) use decide::decide;
@@ -31,6 +34,7 @@ pub(crate) use slots::Slots;
 pub(crate) use source::{replace as replace_client, seen};
 pub(crate) use store::settle;
 pub(crate) use translate::{needs_more, note_special, special};
+pub(crate) use way::{Way, find, send};
 pub(crate) use work::{Client, Work, get as notes, on as note};
 
 /// What is to be done with a packet to a frontend. Functions return it instead of doing it, because the kernel allows

@@ -33,7 +33,7 @@ fn swap_hardware_addresses(skb: Skb) -> Result<(), Fault> {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a verdict is a small number")]
-fn redirect(interface: u32, flags: u64) -> i32 {
+pub(super) fn redirect(interface: u32, flags: u64) -> i32 {
     // SAFETY: the helper takes plain numbers.
     unsafe { bpf_redirect(interface, flags) as i32 }
 }
@@ -63,9 +63,9 @@ pub(crate) fn answer_host(skb: Skb, network: u32) -> i32 {
 }
 
 /// Answers of the routing table (linux/bpf.h).
-const ROUTE_FOUND: i64 = 0;
+pub(super) const ROUTE_FOUND: i64 = 0;
 const ROUTE_LOCAL: i64 = 4;
-const ROUTE_NO_NEIGHBOUR: i64 = 7;
+pub(super) const ROUTE_NO_NEIGHBOUR: i64 = 7;
 const ROUTE_TOO_LONG: i64 = 8;
 
 /// Sends a translated packet of this host's own to its backend: the kernel chose the way before it was translated.
@@ -120,10 +120,16 @@ fn look_up<F: Family>(skb: Skb, tuple: &Tuple<F>, interface: &mut u32) -> i64 {
     F::fill_route_query(&mut query, tuple);
     query.l4_protocol = tuple.protocol;
     query.ifindex = LOOPBACK;
-    // SAFETY: the helper takes the context and a buffer of the length that it is told.
-    let answer = unsafe { bpf_fib_lookup(skb.raw().cast(), &raw mut query, QUERY_LENGTH, 0) };
+    let answer = ask(skb, &mut query);
     *interface = query.ifindex;
     answer
+}
+
+/// Asks the routing table.
+#[inline]
+pub(super) fn ask(skb: Skb, query: &mut RouteQuery) -> i64 {
+    // SAFETY: the helper takes the context and a buffer of the length that it is told.
+    unsafe { bpf_fib_lookup(skb.raw().cast(), &raw mut *query, QUERY_LENGTH, 0) }
 }
 
 /// Bytes of the helper's parameters (linux/bpf.h, the same since 4.18).

@@ -3,11 +3,11 @@
 use aya_ebpf::bindings::tcx_action_base::TCX_NEXT;
 use shunt_abi::{
     counter::Counter,
-    flow::{HAIRPIN, HOST_CLIENT, MASQUERADED, REMAPPED},
+    flow::{ACCELERATED, HAIRPIN, HOST_CLIENT, MASQUERADED, REMAPPED},
     fragment::BY_LOOPBACK,
 };
 
-use super::{Work, redirect, segment, source, work};
+use super::{Work, accelerate, redirect, segment, source, work};
 use crate::{
     count,
     family::{Family, Flow, FlowValue},
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Flags that ask for more than a translated destination.
-const SPECIAL: u16 = HAIRPIN | HOST_CLIENT | MASQUERADED | REMAPPED;
+const SPECIAL: u16 = HAIRPIN | HOST_CLIENT | MASQUERADED | REMAPPED | ACCELERATED;
 
 /// Puts the backend in the place of the frontend.
 #[inline(always)]
@@ -83,6 +83,9 @@ pub(crate) fn special<F: Family>(skb: Skb) -> i32 {
             return count::drop(Counter::DropRewrite);
         }
         return redirect::route(skb, &work.packet, flow.flags() & BY_LOOPBACK != 0);
+    }
+    if flow.flags() & ACCELERATED != 0 {
+        return accelerate::request(skb, work);
     }
     if flow.flags() & MASQUERADED == 0 {
         return TCX_NEXT;

@@ -53,6 +53,8 @@ impl Skb {
         interface = ifindex;
         /// Interface by which the packet came to this host; 0 for one that was sent here.
         ingress_interface = ingress_ifindex;
+        /// Payload bytes of each packet that this one is to become (GSO); 0 for most.
+        segment_payload = gso_size;
         /// 16 bits of which the kernel makes no use.
         note = tc_index;
         /// First byte that direct access can reach.
@@ -144,6 +146,13 @@ impl Skb {
     #[inline]
     pub(crate) fn was_translated(self, node: u16) -> bool {
         self.note() == u32::from(node)
+    }
+
+    /// Whether nobody has marked the packet, and it came without a VLAN tag: routes may depend on either.
+    #[inline]
+    pub(crate) fn has_no_marks(self) -> bool {
+        // SAFETY: the kernel hands the program a valid context, whose fields it lets classifiers read.
+        unsafe { (*self.0).mark | (*self.0).vlan_present == 0 }
     }
 
     /// Sets bits of the packet's mark.

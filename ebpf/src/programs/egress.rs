@@ -72,7 +72,7 @@ fn from_host<F: Family>(skb: Skb, packet: &Packet<F>) -> i32 {
     let tuple = &packet.tuple;
     let roles = Roles::of::<F>(tuple.destination);
     if family::to_frontend(&roles, tuple) {
-        return flow::forward(skb, packet, Hook::HostEgress);
+        return flow::forward::<F, false>(skb, packet, Hook::HostEgress);
     }
     if may_be_cluster_ip::<F>(&roles, tuple.destination)
         && let Some(work) = flow::note(packet)

@@ -4,14 +4,14 @@
 use aya_ebpf::bindings::tcx_action_base::TCX_NEXT;
 use shunt_abi::{
     counter::Counter,
-    flow::{HAIRPIN, HOST_CLIENT, REMAPPED},
+    flow::{ACCELERATED, HAIRPIN, HOST_CLIENT, REMAPPED},
 };
 
 use super::reverse::to_host;
 use crate::{
     count,
     family::{Family, FlowValue},
-    flow::{self, Work},
+    flow::{self, Way, Work},
     packet::{Fault, Packet, Side, Skb, quoted},
 };
 
@@ -35,7 +35,9 @@ pub(super) fn ingress<F: Family>(skb: Skb, work: &mut Work<F>) -> i32 {
         return TCX_NEXT;
     }
     if let Some(flow) = flow::of_client(&work.quoted.tuple.turned()) {
-        return tell_backend(skb, work, flow);
+        let verdict = tell_backend(skb, work, flow);
+        let is_next = verdict == TCX_NEXT && flow.flags() & ACCELERATED != 0;
+        return if is_next { follow(skb, work, flow) } else { verdict };
     }
     match flow::of_backend(&work.quoted.tuple.turned()) {
         Some(flow) if flow.flags() & HOST_CLIENT != 0 => {
@@ -43,6 +45,24 @@ pub(super) fn ingress<F: Family>(skb: Skb, work: &mut Work<F>) -> i32 {
             if verdict == TCX_NEXT { to_host(skb, work.packet.network, flow.interface()) } else { verdict }
         }
         _ => TCX_NEXT,
+    }
+}
+
+/// An ICMP message that enters from a backend, or from behind it: one about a packet of an accelerated flow goes the same way
+/// as that flow's packets; the verdict on it.
+#[inline(never)]
+pub(super) fn past_stack<F: Family>(skb: Skb, work: &mut Work<F>) -> Option<i32> {
+    if !read_quoted(skb, work) {
+        return None;
+    }
+    let flow = flow::accelerated::<F>(skb, &work.quoted.tuple.turned())?;
+    let mut way = Way::none();
+    if !flow::find(skb, &work.packet, flow.interface(), &mut way) {
+        return None;
+    }
+    match tell_client(skb, work, flow) {
+        TCX_NEXT => Some(flow::send(skb, &work.packet, &way)),
+        dropped => Some(dropped),
     }
 }
 
@@ -60,6 +80,18 @@ pub(super) fn egress<F: Family>(skb: Skb, work: &mut Work<F>) -> i32 {
             of_this_node(skb, work, flow)
         }
         _ => TCX_NEXT,
+    }
+}
+
+/// What was translated for the backend of an accelerated flow.
+#[inline(never)]
+fn follow<F: Family>(skb: Skb, work: &mut Work<F>, flow: &F::FlowValue) -> i32 {
+    let mut way = Way::none();
+    let is_client_side = flow.backend_interface() != 0 && skb.interface() == flow.interface();
+    if is_client_side && flow::find(skb, &work.packet, flow.backend_interface(), &mut way) {
+        flow::send(skb, &work.packet, &way)
+    } else {
+        TCX_NEXT
     }
 }
 

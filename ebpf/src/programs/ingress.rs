@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::tcx_action_base::{TCX_DROP, TCX_NEXT};
 use shunt_abi::{address::SCTP, counter::Counter, frontend::INSIDE_REJECT, known::Role, tail::Tail};
 
-use super::continue_in;
+use super::{continue_in, reverse};
 use crate::{
     count,
     family::{self, Family, Header as _, Roles, V4, V6},
@@ -12,10 +12,13 @@ use crate::{
     packet::{Packet, Position, Skb, network_offset},
 };
 
-pub(crate) fn run(skb: Skb) -> i32 {
+/// With `ACCELERATED`, replies of accelerated flows are looked for as well.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "a program's own body")]
+pub(crate) fn run<const ACCELERATED: bool>(skb: Skb) -> i32 {
     match ethertype(skb) {
-        V4::ETHERTYPE => handle::<V4>(skb),
-        V6::ETHERTYPE => handle::<V6>(skb),
+        V4::ETHERTYPE => handle::<V4, ACCELERATED>(skb),
+        V6::ETHERTYPE => handle::<V6, ACCELERATED>(skb),
         _ => TCX_NEXT,
     }
 }
@@ -42,7 +45,7 @@ pub(super) fn is_unusual<F: Family>(packet: &Packet<F>) -> bool {
 }
 
 #[inline]
-fn handle<F: Family>(skb: Skb) -> i32 {
+fn handle<F: Family, const ACCELERATED: bool>(skb: Skb) -> i32 {
     let Some((network, header)) = glance::<F>(skb) else { return TCX_NEXT };
     // What the destination may be tells most packets that are none of ours, ICMP messages and fragments among them,
     // before anything else is read.
@@ -52,26 +55,38 @@ fn handle<F: Family>(skb: Skb) -> i32 {
         && !is_in_service_range::<F>(header.destination())
         && !roles.has_reached_backend()
     {
+        if ACCELERATED && family::is_reached::<F>(header.source()) {
+            return reverse::unawaited::<F>(skb, network);
+        }
         return TCX_NEXT;
     }
     match F::parse(skb, network) {
-        Some(packet) => consider(skb, &packet, &roles),
+        Some(packet) => consider::<F, ACCELERATED>(skb, &packet, &roles),
         None => TCX_NEXT,
     }
 }
 
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "only a program's own body may continue in another")]
-fn consider<F: Family>(skb: Skb, packet: &Packet<F>, roles: &Roles) -> i32 {
+fn consider<F: Family, const ACCELERATED: bool>(skb: Skb, packet: &Packet<F>, roles: &Roles) -> i32 {
     let tuple = &packet.tuple;
     if is_unusual(packet) {
         if flow::note(packet).is_some() {
+            if ACCELERATED && family::is_reached::<F>(tuple.source) {
+                continue_in::<F>(skb, Tail::UnusualReply);
+            }
             continue_in::<F>(skb, Tail::UnusualIngress);
         }
         return TCX_NEXT;
     }
     if family::to_frontend(roles, tuple) {
-        return flow::forward(skb, packet, Hook::Ingress);
+        return flow::forward::<F, ACCELERATED>(skb, packet, Hook::Ingress);
+    }
+    if ACCELERATED
+        && family::from_reached(tuple)
+        && let Some(verdict) = reverse::past_stack(skb, packet)
+    {
+        return verdict;
     }
     if may_be_cluster_ip::<F>(roles, tuple.destination) {
         if let Some(work) = flow::note(packet) {

@@ -10,7 +10,7 @@ mod reverse;
 pub(crate) mod socket;
 pub(crate) mod unusual;
 
-pub(crate) use reverse::to_host_or_itself;
+pub(crate) use reverse::{to_host_or_itself, unusual_reply};
 
 use shunt_abi::tail::Tail;
 

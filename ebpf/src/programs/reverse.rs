@@ -4,14 +4,15 @@ use aya_ebpf::bindings::tcx_action_base::TCX_NEXT;
 use shunt_abi::{
     counter::Counter,
     flow::{HAIRPIN, HOST_CLIENT, REMAPPED},
+    tail::Tail,
 };
 
-use super::fragment;
+use super::{continue_in, fragment, icmp, ingress::is_unusual};
 use crate::{
     count,
-    family::{Family, FlowValue},
+    family::{self, Family, FlowValue},
     flow,
-    packet::{Fault, Packet, Side, Skb, is_beyond_checksum, rewrite_ports, rewrite_sctp_checksum},
+    packet::{Fault, Packet, Position, Side, Skb, is_beyond_checksum, rewrite_ports, rewrite_sctp_checksum},
 };
 
 /// Puts the frontend in the place of the backend.
@@ -55,6 +56,57 @@ fn restore_port<F: Family>(skb: Skb, packet: &Packet<F>, flow: &F::FlowValue) ->
         return Ok(());
     }
     rewrite_ports(skb, packet, Side::Destination, flow.client_port())
+}
+
+/// A packet from what may be a backend that enters, to nobody whom programs have to do with: replies of accelerated flows
+/// are among them.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "only a program's own body may continue in another")]
+pub(super) fn unawaited<F: Family>(skb: Skb, network: u32) -> i32 {
+    let Some(packet) = F::parse(skb, network) else { return TCX_NEXT };
+    if !is_unusual(&packet) {
+        let is_reply = family::from_reached(&packet.tuple);
+        return if is_reply { past_stack(skb, &packet).unwrap_or(TCX_NEXT) } else { TCX_NEXT };
+    }
+    if packet.position != Position::Later && flow::note(&packet).is_some() {
+        continue_in::<F>(skb, Tail::UnusualReply);
+    }
+    TCX_NEXT
+}
+
+/// A reply that enters, if it is of an accelerated flow and can go on past the host's stack.
+#[inline]
+pub(super) fn past_stack<F: Family>(skb: Skb, packet: &Packet<F>) -> Option<i32> {
+    let flow = flow::accelerated::<F>(skb, &packet.tuple)?;
+    let mut way = flow::Way::none();
+    if !flow::find(skb, packet, flow.interface(), &mut way) {
+        return None;
+    }
+    flow::note_reply(packet, flow);
+    if translate(skb, packet, flow).is_err() {
+        return Some(count::drop(Counter::DropRewrite));
+    }
+    Some(flow::send(skb, packet, &way))
+}
+
+/// A fragment, or an ICMP error, of what may be a backend, that enters.
+pub(crate) fn unusual_reply<F: Family>(skb: Skb) -> i32 {
+    let Some(work) = flow::notes::<F>() else { return TCX_NEXT };
+    match work.packet.position {
+        Position::Whole if work.packet.tuple.protocol == F::ICMP => {
+            if let Some(verdict) = icmp::past_stack(skb, work) {
+                return verdict;
+            }
+        }
+        Position::First => {
+            if let Some(flow) = flow::accelerated::<F>(skb, &work.packet.tuple) {
+                flow.slow_down();
+            }
+        }
+        _ => {}
+    }
+    continue_in::<F>(skb, Tail::UnusualIngress);
+    TCX_NEXT
 }
 
 /// Ports, source and destination, that a packet of a backend has on its way to the client.

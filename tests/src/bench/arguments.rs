@@ -97,6 +97,8 @@ pub(super) struct Proxy {
     pub(super) remote: bool,
     /// Whether conversations go past the services, straight to the pods: what traffic pays that is none of its business.
     pub(super) bystander: bool,
+    /// Whether packets between pods of its node leave the host's stack out.
+    pub(super) accelerated: bool,
     /// Whether its control plane is measured too.
     pub(super) control: bool,
     /// The most services it is asked to bear.
@@ -118,18 +120,20 @@ impl Proxy {
             socket_lb: false,
             remote: true,
             bystander: false,
+            accelerated: false,
             control: true,
             up_to: usize::MAX,
         }
     }
 
-    /// The ways of the eBPF dataplane: with services that need no masquerading, by socket and by packet, and with one that
-    /// does, which brings connection tracking; and traffic that goes past it.
-    fn ebpf(program: &Path) -> [Self; 4] {
+    /// The ways of the eBPF dataplane: with services that need no masquerading, by socket, by packet, and by packet past the
+    /// host's stack, and with one that does, which brings connection tracking; and traffic that goes past it.
+    fn ebpf(program: &Path) -> [Self; 5] {
         let lane = |name| Self::new(name, program, "ebpf");
         [
             Self { socket_lb: true, remote: false, ..lane("shunt ebpf") },
             Self { remote: false, control: false, ..lane("shunt ebpf per-packet") },
+            Self { accelerated: true, remote: false, control: false, ..lane("shunt ebpf, accelerated") },
             Self { control: false, ..lane("shunt ebpf, masquerading") },
             Self { bystander: true, remote: false, control: false, ..lane("shunt ebpf, bystander") },
         ]
@@ -336,7 +340,7 @@ mod tests {
         };
         assert_eq!(
             lanes(|proxy| !proxy.remote),
-            ["shunt ebpf", "shunt ebpf per-packet", "shunt ebpf, bystander"]
+            ["shunt ebpf", "shunt ebpf per-packet", "shunt ebpf, accelerated", "shunt ebpf, bystander"]
         );
         assert_eq!(lanes(|proxy| proxy.socket_lb), ["shunt ebpf"]);
         let controlled = ["shunt nftables", "shunt ebpf", "kube-proxy nftables", "kube-proxy iptables"];
@@ -347,7 +351,7 @@ mod tests {
     fn an_older_build_has_lanes_of_its_own_in_the_datapath_part_only() {
         let plan = plan(&["--before", "/proc/self/exe"]);
         let older: Vec<_> = plan.proxies.iter().filter(|proxy| proxy.lane.starts_with("before: ")).collect();
-        assert_eq!(older.len(), 5);
+        assert_eq!(older.len(), 6);
         assert!(older.iter().all(|proxy| proxy.is_shunt() && !proxy.control));
     }
 

@@ -57,6 +57,9 @@ impl Running {
             let sockets = if setup.proxy.socket_lb { "all" } else { "off" };
             command.extend(["--socket-lb".into(), sockets.into()]);
         }
+        if setup.proxy.accelerated {
+            command.extend(["--acceleration".into(), "tc".into()]);
+        }
         if let Some(seat) = setup.seat {
             command.extend(["--cgroup-root".into(), seat.path().into()]);
         }

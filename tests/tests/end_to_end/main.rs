@@ -9,6 +9,7 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+mod accelerated;
 mod bridge;
 mod client_ports;
 mod masquerade;

@@ -116,10 +116,18 @@ fn flags_that_a_file_overrules_are_named_in_one_warning() {
 
 #[test]
 fn acceleration_that_cannot_be_had_is_announced() {
-    for (mode, why) in
-        [("nftables", "it is for mode ebpf"), ("ebpf", "network stack"), ("auto", "network stack")]
-    {
-        let warnings = load_flags(&[&format!("--proxy-mode={mode}"), "--acceleration=xdp"]).unwrap().warnings;
-        assert!(warnings.len() == 1 && warnings[0].ends_with(why), "{mode}: {warnings:?}");
+    let warnings = |mode: &str, how: &str| {
+        let flags = [format!("--proxy-mode={mode}"), format!("--acceleration={how}")];
+        load_flags(&flags.each_ref().map(String::as_str)).unwrap().warnings
+    };
+    for how in ["tc", "xdp"] {
+        assert_eq!(warnings("nftables", how), ["acceleration has no effect: it is for mode ebpf"]);
+    }
+    for mode in ["ebpf", "auto"] {
+        assert_eq!(warnings(mode, "tc"), [""; 0]);
+        assert_eq!(
+            warnings(mode, "xdp"),
+            ["acceleration: xdp is taken as tc: this build has no XDP programs"]
+        );
     }
 }

@@ -16,7 +16,7 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
-use shunt_abi::interface::InterfaceValue;
+use shunt_abi::interface::{ACCELERATES, HANDS_OVER, InterfaceValue};
 use shunt_abi::name;
 
 use super::classic::Classic;
@@ -31,6 +31,7 @@ use super::markers::Markers;
 use super::order::Order;
 use super::programs::{Programs, ProgramsError, SOCKET_PROGRAMS};
 use super::settings::Attaching;
+use super::shortcuts::{self, Shortcuts};
 use super::words;
 use crate::domain::LocalDetector;
 use crate::plan::PerFamily;
@@ -67,6 +68,8 @@ enum By {
 struct Served {
     /// As it was last seen.
     interface: Interface,
+    /// As the programs know it.
+    value: InterfaceValue,
     by: By,
 }
 
@@ -87,6 +90,8 @@ pub(super) struct Attachments {
     /// Where the array of continuations is pinned.
     tails: Option<PathBuf>,
     contest: Contest,
+    /// What programs are told of interfaces on behalf of accelerated flows, if there may be any.
+    shortcuts: Option<Shortcuts>,
 }
 
 impl Attachments {
@@ -109,6 +114,7 @@ impl Attachments {
             wanted,
             tails: None,
             contest: Contest::default(),
+            shortcuts: None,
         })
     }
 
@@ -124,6 +130,22 @@ impl Attachments {
         self.stays_behind = behind;
     }
 
+    /// Has programs told of interfaces what accelerated flows need.
+    pub(super) fn accelerate(&mut self) {
+        self.shortcuts.get_or_insert_default();
+    }
+
+    /// Whether there may be accelerated flows.
+    pub(super) const fn is_accelerated(&self) -> bool {
+        self.shortcuts.is_some()
+    }
+
+    /// Interfaces by which packets of accelerated flows may leave, and those of them whose other end they are handed to.
+    pub(super) fn shortcuts(&self) -> [usize; 2] {
+        [ACCELERATES, HANDS_OVER]
+            .map(|bit| self.known.values().filter(|served| served.value.flags & bit != 0).count())
+    }
+
     /// Interfaces that are served.
     pub(super) fn interfaces(&self) -> usize {
         self.known.len()
@@ -137,33 +159,51 @@ impl Attachments {
         let all = interfaces::current().map_err(failed("list the interfaces"))?;
         let all: BTreeMap<u32, Interface> =
             all.into_iter().map(|interface| (interface.index, interface)).collect();
+        if let Some(shortcuts) = &mut self.shortcuts {
+            shortcuts.look_at_routes();
+        }
         let mut new = Vec::new();
         for interface in all.values().filter(|interface| is_served(interface)) {
+            let value = self.describe(interface, &all);
             let known = self.known.get_mut(&interface.index);
-            if known.as_ref().is_some_and(|known| known.interface == *interface) {
+            if known.as_ref().is_some_and(|known| known.interface == *interface && known.value == value) {
                 continue;
             }
-            if let Err(error) = map.set(&interface.index, &describe(interface, &all, &self.detectors)) {
+            if let Err(error) = map.set(&interface.index, &value) {
                 tracing::warn!(interface = interface.name, "it is not served: {}", words(&error));
                 continue;
             }
             match known {
-                Some(known) => known.interface = interface.clone(),
-                None => new.push(interface),
+                Some(known) => (known.interface, known.value) = (interface.clone(), value),
+                None => new.push((interface, value)),
             }
         }
         self.forget_gone(&all, map)?;
         self.serve(&new, carry_traffic);
+        if let Some(shortcuts) = &mut self.shortcuts {
+            let ports = self.known.values().map(|served| (&served.interface, served.value));
+            shortcuts.describe_bridges(&all, ports, map)?;
+        }
         Ok(())
     }
 
-    fn serve(&mut self, new: &[&Interface], carry_traffic: bool) {
-        let costly = new.iter().filter(|interface| !self.is_pinned(interface.index)).count();
-        for interface in new {
+    /// What the programs are told of an interface now.
+    fn describe(&mut self, interface: &Interface, all: &BTreeMap<u32, Interface>) -> InterfaceValue {
+        let value = describe(interface, all, &self.detectors);
+        let Some(shortcuts) = &self.shortcuts else { return value };
+        let is_narrow = shortcuts.is_narrow(&value);
+        let pins = HOOKS.map(|hook| self.pin(hook, interface.index));
+        shortcuts::describe(value, interface, (&pins, is_narrow), &mut self.classic)
+    }
+
+    fn serve(&mut self, new: &[(&Interface, InterfaceValue)], carry_traffic: bool) {
+        let costly = new.iter().filter(|(interface, _)| !self.is_pinned(interface.index)).count();
+        for (interface, value) in new {
             let at_once = carry_traffic || costly <= FEW || self.is_pinned(interface.index);
             match self.attach(interface.index, at_once) {
                 Ok(by) => {
-                    self.known.insert(interface.index, Served { interface: (*interface).clone(), by });
+                    let served = Served { interface: (*interface).clone(), value: *value, by };
+                    self.known.insert(interface.index, served);
                 }
                 // Most likely it is gone again, which the next look will tell.
                 Err(error) => tracing::warn!(interface = interface.name, "{}", words(&error)),

@@ -167,6 +167,11 @@ impl Classic {
         self.filters(interface, hook).map(|filters| !filters.is_empty())
     }
 
+    /// Whether there is a filter of somebody else at the hook.
+    pub(super) fn has_others(&mut self, interface: u32, hook: &Hook) -> io::Result<bool> {
+        self.filters(interface, hook).map(|filters| filters.iter().any(|filter| !filter.is_own(hook)))
+    }
+
     /// Filters at a hook; none where there is no qdisc or no interface.
     fn filters(&mut self, interface: u32, hook: &Hook) -> io::Result<Vec<Filter>> {
         let header = Header { interface, parent: hook.parent, ..Header::default() };

@@ -10,6 +10,7 @@ use std::time::Instant;
 use shunt_abi::address::UDP;
 use tokio::sync::Notify;
 
+use super::acceleration::Acceleration;
 use super::adopt::{Observed, adopt};
 use super::attachments::{AttachError, Attachments};
 use super::audit::Differences;
@@ -49,6 +50,7 @@ pub struct Ebpf {
     directory: Directory,
     shared: Arc<Shared>,
     balancing: Balancing,
+    acceleration: Acceleration,
     jobs: Sender<Job>,
     /// Programs are attached and the watcher runs.
     started: bool,
@@ -69,7 +71,8 @@ impl Ebpf {
         let pristine = !directory.has_maps();
         let mut balancing = Balancing::new(&settings);
         let wants_sockets = balancing.cgroup().is_some();
-        let programs = load(&directory, wants_sockets, &settings)
+        let acceleration = Acceleration::decide(settings.accelerate, &directory.maps());
+        let programs = load(&directory, wants_sockets, &settings, &acceleration)
             .map_err(|error| unsupported("what the BPF programs need")(io::Error::other(words(&error))))?;
         balancing.set_names_refusals(programs.names_refusals);
         if let Some(error) = &programs.no_sockets {
@@ -82,9 +85,12 @@ impl Ebpf {
         leave_schema(&directory.maps()).map_err(|error| failed("describe the maps", &error))?;
         let others = directory.others().map_err(unsupported("a place for pins"))?;
         let attaching = settings.attaching.clone();
-        let attachments =
+        let mut attachments =
             Attachments::new(programs, directory.links(), settings.detectors.clone(), attaching)
                 .map_err(|error| failed("open a socket", &error))?;
+        if acceleration.has_flows() {
+            attachments.accelerate();
+        }
         let masquerade = Masquerade::new(settings.masquerade_mark);
         let shared = Arc::new(Shared::new(maps, attachments, masquerade, pristine));
         let (jobs, asked) = channel();
@@ -100,6 +106,7 @@ impl Ebpf {
             directory,
             shared,
             balancing,
+            acceleration,
             jobs,
             started: false,
             takes_over: false,
@@ -143,7 +150,7 @@ impl Ebpf {
             if self.settings.sizes.counts_services() {
                 new.flags |= shunt_abi::config::COUNT_SERVICES;
             }
-            Ok::<_, DataplaneError>(new)
+            Ok::<_, DataplaneError>(self.acceleration.configure(new))
         })?;
         self.keeps_nat = new.flags & shunt_abi::config::ADOPT_MIDSTREAM == 0;
         Ok(())
@@ -212,7 +219,7 @@ impl Ebpf {
             // A program cannot be at a second place before it has left the first, so ours make room for others.
             tracing::info!("a program that interfaceOrder names has come: placing ours anew");
             let sockets = self.balancing.cgroup().is_some();
-            attachments.renew(load(&self.directory, sockets, &self.settings)?);
+            attachments.renew(load(&self.directory, sockets, &self.settings, &self.acceleration)?);
         }
         attachments.pin_tails()?;
         attachments.distrust();
@@ -394,6 +401,7 @@ impl Dataplane for Ebpf {
         inspect::maps(maps, &self.directory.maps(), &inspection.question, &mut inspected)
             .map_err(|error| failed("read the maps", &error))?;
         let mut attachments = self.shared.attachments();
+        inspected.note("acceleration", self.acceleration.words(attachments.shortcuts()));
         inspected.note("programs", format!("on {} interfaces", attachments.interfaces()));
         if inspection.probe {
             match trial::run(maps, &mut attachments, &inspection.question) {
@@ -412,6 +420,9 @@ impl Dataplane for Ebpf {
                     .to_owned(),
             );
         }
+        if let Acceleration::Lacking(summary) = &self.acceleration {
+            found.push(format!("packets are not accelerated: {summary}"));
+        }
         let lost = self.shared.not_found();
         found.extend(lost.iter().map(|pod| {
             format!("sockets of pod {pod} are balanced although it opted out: no cgroup of it is found")
@@ -419,13 +430,26 @@ impl Dataplane for Ebpf {
         found
     }
 
+    fn remarks(&self) -> Vec<String> {
+        if !self.acceleration.has_flows() {
+            return Vec::new();
+        }
+        let words = self.acceleration.words(self.shared.attachments().shortcuts());
+        vec![format!("acceleration: {words}")]
+    }
+
     fn observations(&self) -> Observations {
         observe(&self.shared, &self.settings.sizes)
     }
 }
 
-fn load(directory: &Directory, sockets: bool, settings: &Settings) -> Result<Programs, ProgramsError> {
-    Programs::load(&directory.maps(), sockets, Some(&settings.sizes))
+fn load(
+    directory: &Directory,
+    sockets: bool,
+    settings: &Settings,
+    acceleration: &Acceleration,
+) -> Result<Programs, ProgramsError> {
+    Programs::load(&directory.maps(), sockets, Some(&settings.sizes), acceleration.has_flows())
 }
 
 /// The first generation of backends. Not the time of day: an agent gives more of them than seconds pass.

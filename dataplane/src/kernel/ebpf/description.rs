@@ -37,9 +37,10 @@ pub(super) fn describe(
     let flags = flags.into_iter().filter(|(holds, _)| *holds).fold(0, |flags, (_, bit)| flags | bit);
     let bridge = master.filter(|_| interface.role == Role::BridgePort);
     let address = bridge.map_or(interface.mac, |bridge| bridge.mac);
+    let upper = bridge.map_or(interface.index, |bridge| bridge.index);
     let source4 = interface.sources.v4.map_or(0, word);
     let source6 = interface.sources.v6.map_or([0; 4], words);
-    InterfaceValue { flags, address, pad: [0; 2], source4, source6 }
+    InterfaceValue { flags, address, pad: [0; 2], source4, source6, upper }
 }
 
 #[cfg(test)]
@@ -50,7 +51,7 @@ mod tests {
     fn interface(index: u32, name: &str, role: Role, master: u32) -> Interface {
         let mac = [2, 0, 0, 0, 0, u8::try_from(index).unwrap()];
         let sources = Sources::default();
-        Interface { index, name: name.into(), role, master, mac, is_member: false, sources }
+        Interface { index, name: name.into(), role, master, mac, is_member: false, is_way_in: false, sources }
     }
 
     fn described(interface: &Interface, detector: LocalDetector) -> InterfaceValue {

@@ -39,6 +39,8 @@ pub(super) struct Interface {
     pub(super) is_member: bool,
     /// Addresses of packets that leave by it or, of a bridge's port, by the bridge.
     pub(super) sources: Sources,
+    /// One end of a veth pair whose other end is in another network namespace, and what it sends is not queued.
+    pub(super) is_way_in: bool,
 }
 
 /// Everything that there is now.
@@ -66,6 +68,9 @@ struct Facts<'a> {
     member_of: &'a str,
     master: u32,
     mac: [u8; 6],
+    /// What it is connected to is in another network namespace.
+    leads_elsewhere: bool,
+    qdisc: &'a str,
 }
 
 fn read(header: &Ifinfomsg, attributes: IterableLinkAttrs<'_>) -> Option<Interface> {
@@ -75,6 +80,8 @@ fn read(header: &Ifinfomsg, attributes: IterableLinkAttrs<'_>) -> Option<Interfa
             LinkAttrs::Ifname(name) => facts.name = name.to_str().unwrap_or_default(),
             LinkAttrs::Master(master) => facts.master = master,
             LinkAttrs::Address(address) => facts.mac = address.try_into().unwrap_or_default(),
+            LinkAttrs::LinkNetnsid(_) => facts.leads_elsewhere = true,
+            LinkAttrs::Qdisc(qdisc) => facts.qdisc = qdisc.to_str().unwrap_or_default(),
             LinkAttrs::Linkinfo(details) => {
                 for detail in details.flatten() {
                     match detail {
@@ -95,6 +102,7 @@ fn read(header: &Ifinfomsg, attributes: IterableLinkAttrs<'_>) -> Option<Interfa
         mac: facts.mac,
         is_member: matches!(facts.member_of, "bond" | "team"),
         sources: Sources::default(),
+        is_way_in: facts.kind == "veth" && facts.leads_elsewhere && facts.qdisc == "noqueue",
     })
 }
 

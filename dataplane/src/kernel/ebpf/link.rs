@@ -104,6 +104,17 @@ pub(super) fn holds(path: &Path, kind: AttachType, interface: Option<u32>) -> io
     }
 }
 
+/// The programs of others that run behind the link pinned at `path` and before it. Without the link, all run before.
+pub(super) fn company(path: &Path, kind: AttachType, interface: u32) -> io::Result<[usize; 2]> {
+    let all = sys::attached(interface, kind)?;
+    let own = match sys::open_pinned(path) {
+        Ok(link) => Some(sys::link_info(link.as_fd(), kind)?.id),
+        Err(_) => None,
+    };
+    let position = all.iter().position(|attached| Some(attached.link) == own);
+    Ok(position.map_or([0, all.len()], |position| [all.len() - position - 1, position]))
+}
+
 /// The program that `order` names, if the link pinned at `path` is on the wrong side of it.
 pub(super) fn misplaced_by(
     path: &Path,

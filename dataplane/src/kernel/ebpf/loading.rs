@@ -30,15 +30,16 @@ pub(super) struct Loaded {
 }
 
 impl<'a> Loading<'a> {
-    /// The programs of the object that are wanted. Continuations may be missing in it.
-    pub(super) fn of(object: &'a mut Ebpf, sockets: bool) -> Self {
+    /// The programs of the object that are wanted. Continuations may be missing in it. `accelerates`: flows may be accelerated.
+    pub(super) fn of(object: &'a mut Ebpf, sockets: bool, accelerates: bool) -> Self {
         let needed = [name::INGRESS_PROGRAM, name::EGRESS_PROGRAM, name::CLOCK_PROGRAM];
         let sockets = SOCKET_PROGRAMS.iter().map(|(name, _)| *name).filter(|_| sockets);
         let mut missing: Vec<&'static str> = needed.into_iter().chain(sockets).collect();
         let wanted: Vec<&'static str> = missing.iter().chain(Tail::ALL.as_flattened()).copied().collect();
         let mut waiting = Vec::new();
         for (found, program) in object.programs_mut() {
-            if let Some(name) = wanted.iter().copied().find(|name| *name == found) {
+            let Some(called) = called(found, accelerates) else { continue };
+            if let Some(name) = wanted.iter().copied().find(|name| *name == called) {
                 missing.retain(|other| *other != name);
                 waiting.push((name, program));
             }
@@ -84,6 +85,15 @@ impl Loaded {
     /// All of them, or why one of them could not be loaded.
     pub(super) fn all(self) -> Result<BTreeMap<&'static str, OwnedFd>, ProgramsError> {
         self.outcomes.into_iter().map(|(name, outcome)| Ok((name, outcome?))).collect()
+    }
+}
+
+/// By which name a program of the object is known here: one of the two for what enters takes the place of both.
+fn called(found: &str, accelerates: bool) -> Option<&str> {
+    match found {
+        name::ACCELERATED_INGRESS_PROGRAM => accelerates.then_some(name::INGRESS_PROGRAM),
+        name::INGRESS_PROGRAM => (!accelerates).then_some(found),
+        _ => Some(found),
     }
 }
 

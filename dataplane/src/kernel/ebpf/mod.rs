@@ -22,6 +22,7 @@
 //! (`watcher`), one collects flows and destroys sockets (`worker`), and where sockets are balanced one finds the cgroups of
 //! pods that opted out (`opt_outs`). They end when the dataplane is dropped.
 
+mod acceleration;
 mod adopt;
 mod attached;
 mod attachments;
@@ -69,12 +70,14 @@ mod ranges;
 mod retire;
 mod room;
 mod route;
+mod route_mtus;
 mod schema;
 #[cfg(test)]
 mod scratch;
 mod service;
 mod settings;
 mod shared;
+mod shortcuts;
 mod sizes;
 mod sockets;
 mod sorted_map;

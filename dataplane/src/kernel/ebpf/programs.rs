@@ -87,18 +87,20 @@ pub(super) struct Programs {
 
 impl Programs {
     /// Loads everything; maps that are pinned in `directory` are taken over, others are made and pinned there, with these
-    /// sizes. Without socket programs, if the kernel refuses them, everything else works.
+    /// sizes. Without socket programs, if the kernel refuses them, everything else works. `accelerates`: flows may be
+    /// accelerated.
     pub(super) fn load(
         directory: &Path,
         sockets: bool,
         sizes: Option<&Sizes>,
+        accelerates: bool,
     ) -> Result<Self, ProgramsError> {
         crate::kernel::allow_maps();
         // Kernels before 5.18 refuse programs that may come to call it.
         let helper = is_helper_supported(ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_set_retval);
         let names_refusals = helper.unwrap_or(true);
         let mut object = make_maps(directory, sizes, names_refusals)?;
-        let mut outcomes = Loading::of(&mut object, sockets).finish();
+        let mut outcomes = Loading::of(&mut object, sockets, accelerates).finish();
         let no_sockets = outcomes.take_refusal_of(&SOCKET_PROGRAMS.map(|(name, _)| name));
         let loaded = outcomes.all()?;
         let tails = fill_tails(&mut object, &loaded)?;

@@ -33,7 +33,7 @@ pub fn retire(bpffs_root: &Path, tcp_idle_seconds: u64) -> io::Result<()> {
     let other = |error: &dyn std::error::Error| io::Error::other(words(error));
     detach_sockets(&directory.links()).map_err(|error| other(&error))?;
     take_no_more(&maps).map_err(|error| other(&error))?;
-    let programs = Programs::load(&directory.maps(), false, None).map_err(|error| other(&error))?;
+    let programs = Programs::load(&directory.maps(), false, None, false).map_err(|error| other(&error))?;
     let root = bpffs_root.to_owned();
     let patience = Patience { idle: tcp_idle_seconds };
     thread::Builder::new().name("ebpf-retires".into()).spawn(move || {

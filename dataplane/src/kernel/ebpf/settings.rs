@@ -54,6 +54,8 @@ pub struct Settings {
     pub masquerade_all: bool,
     /// Node ports are wanted on loopback addresses, which only sockets can reach.
     pub loopback_node_ports: bool,
+    /// Packets between interfaces of this node leave the host's stack out.
+    pub accelerate: bool,
     /// Elements of the maps.
     pub sizes: Sizes,
     /// Seconds after which an idle established TCP connection is forgotten.
@@ -73,6 +75,7 @@ impl Settings {
             masquerade_mark: 0x4000,
             masquerade_all: false,
             loopback_node_ports: false,
+            accelerate: false,
             sizes: Sizes::of_this_node(&super::sizes::Wanted::default(), false),
             tcp_idle_seconds: 60,
         }

@@ -152,6 +152,13 @@ impl Shared {
 
     /// Tells the agent if something was taken away.
     pub(super) fn check(&self) {
+        let mut attachments = self.attachments();
+        if attachments.is_accelerated()
+            && let Err(error) = attachments.sync(&self.maps.interfaces)
+        {
+            tracing::warn!("looking for what others have attached: {}", words(&error));
+        }
+        drop(attachments);
         match self.missing() {
             Ok(0) => {}
             Ok(_) => {

@@ -24,7 +24,9 @@ const MAPS: [(&str, MapType); 5] = [
 const NO_RETVAL: (&str, &str) =
     ("bpf_set_retval in connect", "sockets are refused by an answer to their packets");
 
-const HELPERS: [(&str, Need, ProgramType, BpfHelper); 9] = {
+const NO_XDP: (&str, &str) = ("XDP program", "tc programs accelerate");
+
+const HELPERS: [(&str, Need, ProgramType, BpfHelper); 11] = {
     use BpfHelper as H;
     use Need::{Acceleration, Datapath, SocketLb};
     use ProgramType::{CgroupSockAddr, SchedClassifier};
@@ -34,6 +36,9 @@ const HELPERS: [(&str, Need, ProgramType, BpfHelper); 9] = {
         ("bpf_csum_level in tc", Datapath, SchedClassifier, H::BPF_FUNC_csum_level),
         ("bpf_fib_lookup in tc", Acceleration, SchedClassifier, H::BPF_FUNC_fib_lookup),
         ("bpf_redirect_neigh in tc", Acceleration, SchedClassifier, H::BPF_FUNC_redirect_neigh),
+        ("bpf_redirect_peer in tc", Acceleration, SchedClassifier, H::BPF_FUNC_redirect_peer),
+        // Not used: it came with (5.12) bpf_fib_lookup minding the MTU of routes.
+        ("bpf_check_mtu in tc", Acceleration, SchedClassifier, H::BPF_FUNC_check_mtu),
         (NO_RETVAL.0, SocketLb, CgroupSockAddr, H::BPF_FUNC_set_retval),
         ("bpf_get_netns_cookie in connect", SocketLb, CgroupSockAddr, H::BPF_FUNC_get_netns_cookie),
         ("bpf_get_socket_cookie in connect", SocketLb, CgroupSockAddr, H::BPF_FUNC_get_socket_cookie),
@@ -46,7 +51,7 @@ const ANCESTOR_ID: &str = "bpf_get_current_ancestor_cgroup_id in connect";
 const PROGRAMS: [(&str, Need, ProgramType); 3] = [
     ("tc program", Need::Datapath, ProgramType::SchedClassifier),
     ("cgroup socket address program", Need::SocketLb, ProgramType::CgroupSockAddr),
-    ("XDP program", Need::Acceleration, ProgramType::Xdp),
+    (NO_XDP.0, Need::Acceleration, ProgramType::Xdp),
 ];
 
 /// If this process may not load BPF programs at all: that, once for each need, in place of everything else.
@@ -80,7 +85,8 @@ pub(super) fn programs() -> Vec<Feature> {
     PROGRAMS
         .into_iter()
         .map(|(name, need, program)| {
-            feature(name, need, is_program_supported(program).map_err(ProbeError::from))
+            let found = feature(name, need, is_program_supported(program).map_err(ProbeError::from));
+            if name == NO_XDP.0 { found.or_else(NO_XDP.1) } else { found }
         })
         .collect()
 }

@@ -37,6 +37,14 @@ pub struct ProbeOptions {
     pub interface: Option<String>,
 }
 
+/// Tries what acceleration needs of this kernel besides the datapath.
+pub fn probe_acceleration() -> Report {
+    super::allow_maps();
+    let mut features = features::helpers();
+    features.retain(|feature| feature.need == Need::Acceleration);
+    Report { features }
+}
+
 /// Tries everything that the eBPF dataplane needs of this kernel. Never fails: what cannot be tried is reported as
 /// unavailable, with the reason. Blocks for some tens of milliseconds (a debug build: a third of a second), in which the
 /// loader reads the kernel's type information.

@@ -88,7 +88,7 @@ fn own(root: &Path) -> (Maps, Model) {
     let path = root.join("shunt/own");
     fs::create_dir_all(&path).unwrap();
     let sizes = Sizes::new(&Wanted::default(), 1 << 30, 2, false);
-    Programs::load(&path, false, Some(&sizes)).unwrap();
+    Programs::load(&path, false, Some(&sizes), false).unwrap();
     let room = Capacities { backends: 100, pool: 100, services: 100, frontends: 100, source_ranges: 100 };
     let mut model = Model::new(Surroundings::default(), room, 500);
     let new = Some(Arc::new(spec("web", &["10.0.0.1:8080", "10.0.0.2:8080"])));
@@ -200,6 +200,7 @@ fn maps_of_other_layouts_are_read_field_by_field_and_what_cannot_be_read_is_left
             // Its ring is not ours.
             place: 0,
             client: 0,
+            backend_interface: 0,
         };
         assert_eq!(maps.flows4.get(&key(0)).unwrap(), Some(expected), "the vacant slot is left out");
         let half_open = maps.flows4.get(&key(1)).unwrap().unwrap();

@@ -26,12 +26,13 @@ pub(in crate::bench::report) struct Look {
 }
 
 /// Lanes that have a look of their own.
-const KNOWN: [(&str, Look); 12] = [
+const KNOWN: [(&str, Look); 13] = [
     ("direct", look(INK, Shape::Disc)),
     ("conntrack", look(RGBColor(0x80, 0x80, 0x80), Shape::Cross)),
     ("empty tcx programs", look(RGBColor(0x99, 0x99, 0x33), Shape::Down)),
     ("shunt ebpf", look(RGBColor(0x1f, 0x7f, 0xd0), Shape::Square)),
     ("shunt ebpf per-packet", look(RGBColor(0x56, 0xb4, 0xe9), Shape::Up)),
+    ("shunt ebpf, accelerated", look(RGBColor(0x33, 0x22, 0x88), Shape::Diamond)),
     ("shunt ebpf, masquerading", look(RGBColor(0x7a, 0x62, 0xd8), Shape::Up)),
     ("shunt ebpf, bystander", look(RGBColor(0xee, 0x88, 0x66), Shape::Diamond)),
     ("shunt nftables", look(RGBColor(0x00, 0x9e, 0x73), Shape::Diamond)),
