@@ -18,7 +18,7 @@ use crate::{
     fragments::fragments,
     packet::{ACK, Packet, SYN, TCP, UDP},
     policies::sticky,
-    sockets,
+    shortcuts, sockets,
     unanswered::with_ranges,
     world::{DROP, NEXT, Outcome, REDIRECT, Run, World},
 };
@@ -385,7 +385,10 @@ fn provoke_with_sockets() {
 #[test]
 fn every_counter_and_every_kind_of_verdict_is_provoked() {
     let packets = PROVOCATIONS.iter().map(|(counter, ..)| *counter);
-    let provoked: BTreeSet<_> = packets.chain(SOCKETS.iter().map(|(counter, _)| *counter)).collect();
+    let sockets = SOCKETS.iter().map(|(counter, _)| *counter);
+    // It takes interfaces, routes and neighbours.
+    assert_eq!(shortcuts::provoke_acceleration(), 2);
+    let provoked: BTreeSet<_> = packets.chain(sockets).chain([Counter::Accelerated]).collect();
     assert_eq!(provoked, Counter::ALL.iter().copied().collect(), "the table leaves one out");
     let kinds: BTreeSet<_> = PROVOCATIONS.iter().map(|(_, kind, _)| *kind).collect();
     assert_eq!(kinds, KINDS.into());

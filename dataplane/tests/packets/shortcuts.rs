@@ -95,6 +95,19 @@ fn is_any_accelerated(lab: &mut Lab) -> bool {
     lab.world.elements().iter().any(|(_, flow)| flow.flags & ACCELERATED != 0)
 }
 
+/// Has a request of each family leave the stack out; how many did as the programs count them.
+pub(crate) fn provoke_acceleration() -> u64 {
+    let mut counted = 0;
+    in_shortcut_lab(|lab| {
+        for [client, frontend, backend] in ENDS {
+            lab.world.service_with(frontend, TCP, &[backend], LOCAL, INTERNAL);
+            assert_eq!(enters(lab, "pod5", &Packet::tcp(client, frontend, SYN)).verdict, REDIRECT);
+        }
+        counted = lab.world.counts()["accelerated"];
+    });
+    counted
+}
+
 #[test]
 fn every_packet_of_a_connection_goes_the_same_way_and_loses_a_hop() {
     in_shortcut_lab(|lab| {
