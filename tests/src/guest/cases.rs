@@ -156,6 +156,17 @@ fn answer_exactly(scene: &Scene, from: Client, dial: &Dial, backends: &[usize]) 
     Ok(format!("{} endpoints", found.len()))
 }
 
+/// The cluster IPs of the Service that answers, IPv4 and IPv6.
+pub(super) fn cluster_ips() -> [Dial; 2] {
+    WEB.map(|address| tcp(address, 80))
+}
+
+/// A client outside reaches all endpoints, once the node serves the interface that it comes by, which may be a new one.
+pub(super) fn answer_through(scene: &Scene, dial: &Dial) -> Result<String> {
+    wait_for(scene, Client::Outside, dial, |found| !found.is_empty())?;
+    answer_exactly(scene, Client::Outside, dial, &[0, 1])
+}
+
 fn bulk(scene: &mut Scene, from: Client, dial: &Dial) -> Result<String> {
     let dial = Dial { payload: BULK, reply_size: BULK, timeout: Duration::from_secs(15), ..dial.clone() };
     scene.answering(from, &dial, 2)?;

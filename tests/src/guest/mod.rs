@@ -9,6 +9,7 @@
 mod boot;
 mod cases;
 mod features;
+mod kinds;
 mod modes;
 mod node;
 mod programs;

@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 use shunt::kernel::probe::{Need, ProbeOptions, probe_kernel};
 
 use super::cases::{CASES, objects};
+use super::kinds;
 use super::node::Scene;
 use super::report::Report;
 use crate::Mode;
@@ -24,13 +25,8 @@ fn run(report: &mut Report, scene: &mut Scene, mode: Mode) -> Result<()> {
     let objects = objects(scene)?;
     scene.apply(objects)?;
     scene.start(mode)?;
-    for (number, (name, case)) in CASES.iter().enumerate() {
-        let outcome = case(scene);
-        report.outcome(mode.name(), name, &outcome);
-        // Without the first answer there is nothing to see.
-        if number == 0 && outcome.is_err() {
-            break;
-        }
+    if cases(report, scene, mode) {
+        kinds::run(report, mode.name(), scene);
     }
     if mode == Mode::Ebpf {
         report.outcome(mode.name(), "sockets are balanced", &sockets_are_balanced(scene));
@@ -42,6 +38,18 @@ fn run(report: &mut Report, scene: &mut Scene, mode: Mode) -> Result<()> {
     report.outcome(mode.name(), "stop", &scene.stop().map(|()| String::new()));
     report.outcome(mode.name(), "cleanup", &clean_up(scene));
     Ok(())
+}
+
+/// Whether anybody answered: otherwise there is nothing to see.
+fn cases(report: &mut Report, scene: &mut Scene, mode: Mode) -> bool {
+    for (number, (name, case)) in CASES.iter().enumerate() {
+        let outcome = case(scene);
+        report.outcome(mode.name(), name, &outcome);
+        if number == 0 && outcome.is_err() {
+            return false;
+        }
+    }
+    true
 }
 
 /// Without, the same answers would have come by translated packets.

@@ -20,6 +20,9 @@ use crate::flows::{
 };
 use crate::lab::{Cluster, Dial, Host, Node, Outcome, Pod, PodLink, Protocol, http_get};
 
+/// IPv4 addresses of the node and of the machine outside.
+pub(super) const NODE: &str = "192.168.50.11";
+pub(super) const OUTSIDE: &str = "192.168.50.200";
 /// The node's name.
 pub(super) const NAME: &str = "node";
 const BACKENDS: [u8; 2] = [11, 12];
@@ -57,9 +60,11 @@ impl Scene {
     /// The machines, without an agent.
     pub(super) fn create() -> Result<Self> {
         let cluster = Cluster::create()?;
-        let outside = cluster.host("outside", &["192.168.50.200/24".parse()?, "fd00:50::200/64".parse()?])?;
-        let node = cluster.node(NAME, &["192.168.50.11/24".parse()?, "fd00:50::11/64".parse()?])?;
-        node.host().ip(&["route add default via 192.168.50.200", "route add default via fd00:50::200"])?;
+        let outside =
+            cluster.host("outside", &[format!("{OUTSIDE}/24").parse()?, "fd00:50::200/64".parse()?])?;
+        let node = cluster.node(NAME, &[format!("{NODE}/24").parse()?, "fd00:50::11/64".parse()?])?;
+        node.host()
+            .ip(&[&format!("route add default via {OUTSIDE}"), "route add default via fd00:50::200"])?;
         let backends = BACKENDS.map(|last| pod(&node, last)).into_iter().collect::<Result<Vec<_>>>()?;
         for backend in &backends {
             backend.host().listen(Protocol::Tcp, 8080)?;
@@ -142,6 +147,11 @@ impl Scene {
         self.node.surroundings().output(&program.to_string_lossy(), arguments)
     }
 
+    /// Runs ip(8) commands on a machine.
+    pub(super) fn ip(&self, machine: Client, commands: &[String]) -> Result<()> {
+        self.host(machine).ip(commands)
+    }
+
     /// Runs a program on the node.
     pub(super) fn output(&self, program: &str, arguments: &[&str]) -> Result<String> {
         self.node.surroundings().output(program, arguments)
@@ -178,14 +188,17 @@ impl Scene {
         }
     }
 
-    /// Asks some times, each time from a fresh socket.
-    pub(super) fn ask(&self, from: Client, dial: &Dial, count: usize) -> Result<Vec<Outcome>> {
-        let host = match from {
+    fn host(&self, machine: Client) -> &Host {
+        match machine {
             Client::Pod => self.client.host(),
             Client::Node => self.node.host(),
             Client::Outside => &self.outside,
-        };
-        let attempts = host.ask_often(dial.clone(), count)?;
+        }
+    }
+
+    /// Asks some times, each time from a fresh socket.
+    pub(super) fn ask(&self, from: Client, dial: &Dial, count: usize) -> Result<Vec<Outcome>> {
+        let attempts = self.host(from).ask_often(dial.clone(), count)?;
         Ok(attempts.into_iter().map(|attempt| attempt.outcome).collect())
     }
 

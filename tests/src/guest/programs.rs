@@ -8,11 +8,15 @@ use anyhow::{Context, Result, bail};
 use aya::programs::{Program, ProgramError, ProgramType};
 use aya::sys::{BpfHelper, is_helper_supported};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
+
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+use shunt::kernel::probe::{Need, probe_acceleration};
 
 use super::report::Report;
 
 const OBJECTS: [&str; 2] = ["shunt-datapath", "shunt-probe"];
+/// What is loaded for acceleration alone.
+const ACCELERATED: &str = "shunt_ingress_accelerated";
 /// Lines of the verifier's log that say why.
 const LAST_LINES: usize = 8;
 
@@ -57,8 +61,18 @@ fn load_programs(report: &mut Report, object: &str, loaded: &mut Ebpf) {
             let instructions = instructions.map(|count| format!("{count} instructions verified, "));
             format!("{}{:.1?}", instructions.unwrap_or_default(), start.elapsed())
         });
-        report.outcome("programs", &format!("{object} {name}"), &outcome);
+        let name_here = format!("{object} {name}");
+        match lacking(name) {
+            Some(why) if outcome.is_err() => report.missing("programs", &name_here, &why),
+            _ => report.outcome("programs", &name_here, &outcome),
+        }
     }
+}
+
+/// Why the agent does not load a program on this kernel.
+fn lacking(program: &str) -> Option<String> {
+    let probed = (program == ACCELERATED).then(probe_acceleration)?;
+    (!probed.supports(Need::Acceleration)).then(|| probed.summary(Need::Acceleration))
 }
 
 /// The number of instructions that the verifier looked at, where the kernel says so.

@@ -20,6 +20,9 @@ const ARCHIVE_SECURITY: &str = "http://archive.debian.org/debian-security";
 /// The package whose dependencies are the kernel of a suite.
 pub(super) const PACKAGE: &str = "linux-image-amd64";
 
+/// What accelerates takes more than verifiers of the earlier kernels look at.
+const ACCELERATED: &str = "shunt-datapath shunt_ingress_accelerated";
+
 pub(super) const KERNELS: [Kernel; 4] = [
     Kernel {
         name: "5.10",
@@ -29,10 +32,14 @@ pub(super) const KERNELS: [Kernel; 4] = [
             (ARCHIVE_SECURITY, "bullseye-security"),
             (ARCHIVE, "bullseye"),
         ],
-        // Links of kind tcx came with 6.6, the helper with 5.18.
-        lacks: &["tcx link", "bpf_set_retval"],
+        // Links of kind tcx came with 6.6, the helpers with 5.18 and 5.12.
+        lacks: &["tcx link", "bpf_set_retval", "bpf_check_mtu", ACCELERATED],
     },
-    Kernel { name: "6.1", suites: &[(MAIN, "bookworm"), (ARCHIVE, "bookworm")], lacks: &["tcx link"] },
+    Kernel {
+        name: "6.1",
+        suites: &[(MAIN, "bookworm"), (ARCHIVE, "bookworm")],
+        lacks: &["tcx link", ACCELERATED],
+    },
     Kernel { name: "6.12", suites: &[(MAIN, "trixie"), (ARCHIVE, "trixie")], lacks: &[] },
     Kernel { name: "newest", suites: &[(MAIN, "sid")], lacks: &[] },
 ];

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 
 /// What a node has loaded, directly or on request: nftables with what either dataplane uses, virtual links, classic BPF
 /// filters, listing of sockets. A checksum algorithm first, which others ask for when they are loaded.
-const NEEDED: [&str; 31] = [
+const NEEDED: [&str; 35] = [
     "crc32c_generic",
     "nf_tables",
     "nf_conntrack",
@@ -40,6 +40,10 @@ const NEEDED: [&str; 31] = [
     "cls_bpf",
     "dummy",
     "vxlan",
+    "8021q",
+    "bonding",
+    "geneve",
+    "ipip",
     "inet_diag",
     "udp_diag",
     "tcp_diag",

@@ -42,6 +42,8 @@ pub fn probe_acceleration() -> Report {
     super::allow_maps();
     let mut features = features::helpers();
     features.retain(|feature| feature.need == Need::Acceleration);
+    // Verifiers of kernels without tcx links give up on what accelerates: it takes more than they look at.
+    features.push(Feature { need: Need::Acceleration, without: None, ..attach::tcx("lo") });
     Report { features }
 }
 
