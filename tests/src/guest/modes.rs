@@ -26,7 +26,7 @@ fn run(report: &mut Report, scene: &mut Scene, mode: Mode) -> Result<()> {
     scene.apply(objects)?;
     scene.start(mode)?;
     if cases(report, scene, mode) {
-        kinds::run(report, mode.name(), scene);
+        kinds::run(report, scene, mode);
     }
     if mode == Mode::Ebpf {
         report.outcome(mode.name(), "sockets are balanced", &sockets_are_balanced(scene));

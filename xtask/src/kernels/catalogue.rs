@@ -23,6 +23,9 @@ pub(super) const PACKAGE: &str = "linux-image-amd64";
 /// What accelerates takes more than verifiers of the earlier kernels look at.
 const ACCELERATED: &str = "shunt-datapath shunt_ingress_accelerated";
 
+/// Before 5.14 programs see the headers outside of such a tunnel's, so in mode ebpf nothing that comes by it is translated.
+const IPIP: &str = "clients come through IPIP";
+
 pub(super) const KERNELS: [Kernel; 4] = [
     Kernel {
         name: "5.10",
@@ -33,7 +36,7 @@ pub(super) const KERNELS: [Kernel; 4] = [
             (ARCHIVE, "bullseye"),
         ],
         // Links of kind tcx came with 6.6, the helpers with 5.18 and 5.12.
-        lacks: &["tcx link", "bpf_set_retval", "bpf_check_mtu", ACCELERATED],
+        lacks: &["tcx link", "bpf_set_retval", "bpf_check_mtu", ACCELERATED, IPIP],
     },
     Kernel {
         name: "6.1",
